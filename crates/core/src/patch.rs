@@ -1,0 +1,1 @@
+//! Git patches against a baseline tree.
