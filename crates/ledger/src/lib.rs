@@ -1,0 +1,32 @@
+//! Everything under a run's prefix.
+//!
+//! This crate's secret is how a run is kept: which objects there are, in which order they are written, and what
+//! their bytes mean. [`Ledger`] is the run; [`Reader`] is a view of it at one position of its log.
+//!
+//! Invariants:
+//! - A rollout's result is decided by one create-if-absent write and never changes.
+//! - A fault never stands in a result's place, and has no reward in any table.
+//! - A Parquet file is part of the run exactly if the log says so; a reader never sees a rollout twice.
+//! - Whatever instant the writer is killed at, the same calls afterwards bring the run to the same end.
+
+mod attempt;
+mod error;
+mod ledger;
+mod lock;
+mod manifest;
+mod pack;
+mod plan;
+mod reader;
+mod result;
+mod summary;
+
+pub use attempt::{AttemptCounts, Attempts, FaultSeen, Ungraded};
+pub use error::LedgerError;
+pub use ledger::Ledger;
+pub use lock::{LockError, RunLock};
+pub use manifest::{Manifest, ManifestFile, OutcomeCounts};
+pub use pack::{PackOptions, PackWhen, Packed};
+pub use plan::{DatasetIdentity, StoredPlan};
+pub use reader::{Reader, Table};
+pub use result::{Commit, CommittedResult};
+pub use summary::RolloutSummary;

@@ -1,0 +1,169 @@
+//! What every store must do, as a suite that each store's tests run.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{Etag, ObjectPath, ObjectStore, PutMode, PutOutcome, StoreError};
+
+/// Runs the whole suite on `store`, which must be empty. Panics with the first promise that is not kept.
+pub async fn check(store: Arc<dyn ObjectStore>) {
+    create_is_exclusive(&*store).await;
+    update_compares_and_swaps(&*store).await;
+    reads_give_back_what_was_stored(&*store).await;
+    absent_objects_are_named(&*store).await;
+    listings_are_sorted_and_cut_by_text(&*store).await;
+    one_of_eight_creators_wins(&store).await;
+    concurrent_updates_lose_nothing(&store).await;
+}
+
+fn path(text: &str) -> ObjectPath {
+    ObjectPath::parse(text).expect("the suite's paths are valid")
+}
+
+async fn put(store: &dyn ObjectStore, at: &str, bytes: &[u8], mode: PutMode) -> PutOutcome {
+    store.put(&path(at), Bytes::copy_from_slice(bytes), mode).await.expect("a put")
+}
+
+async fn content(store: &dyn ObjectStore, at: &str) -> Bytes {
+    store.get(&path(at)).await.expect("a get").bytes
+}
+
+fn stored(outcome: PutOutcome) -> Etag {
+    match outcome {
+        PutOutcome::Stored(etag) => etag,
+        PutOutcome::Conflict => panic!("an unexpected conflict"),
+    }
+}
+
+async fn create_is_exclusive(store: &dyn ObjectStore) {
+    stored(put(store, "create/a", b"first", PutMode::Create).await);
+    for again in [&b"first"[..], b"second"] {
+        assert_eq!(put(store, "create/a", again, PutMode::Create).await, PutOutcome::Conflict);
+    }
+    assert_eq!(content(store, "create/a").await, "first");
+    stored(put(store, "create/a", b"third", PutMode::Overwrite).await);
+    assert_eq!(content(store, "create/a").await, "third");
+    store.delete(&path("create/a")).await.expect("a delete");
+    stored(put(store, "create/a", b"fourth", PutMode::Create).await);
+}
+
+async fn update_compares_and_swaps(store: &dyn ObjectStore) {
+    let absent = put(store, "update/a", b"x", PutMode::Update(Etag::new("none"))).await;
+    assert_eq!(absent, PutOutcome::Conflict, "an absent object cannot be updated");
+    let first = stored(put(store, "update/a", b"1", PutMode::Create).await);
+    assert_eq!(store.get(&path("update/a")).await.expect("a get").etag, first);
+    let second = stored(put(store, "update/a", b"2", PutMode::Update(first.clone())).await);
+    assert_ne!(first, second);
+    assert_eq!(put(store, "update/a", b"3", PutMode::Update(first)).await, PutOutcome::Conflict);
+    assert_eq!(content(store, "update/a").await, "2");
+}
+
+async fn reads_give_back_what_was_stored(store: &dyn ObjectStore) {
+    let all: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    for (name, bytes) in [("read/empty", &all[..0]), ("read/large", &all)] {
+        put(store, name, bytes, PutMode::Create).await;
+        assert_eq!(content(store, name).await, bytes);
+        assert_eq!(store.head(&path(name)).await.expect("a head").size, bytes.len() as u64);
+    }
+    for (range, expected) in [
+        (0..10, &all[..10]),
+        (299_990..300_000, &all[299_990..]),
+        (299_990..400_000, &all[299_990..]),
+        (300_000..300_010, &[]),
+        (400_000..400_010, &[]),
+        (5..5, &[]),
+    ] {
+        let read = store.get_range(&path("read/large"), range.clone()).await.expect("a ranged get");
+        assert_eq!(read, expected, "{range:?}");
+    }
+}
+
+async fn absent_objects_are_named(store: &dyn ObjectStore) {
+    let absent = path("absent/a");
+    let errors = [
+        store.get(&absent).await.expect_err("nothing is there"),
+        store.get_range(&absent, 0..1).await.expect_err("nothing is there"),
+        store.head(&absent).await.expect_err("nothing is there"),
+        // A folder of objects is not an object.
+        store.head(&path("read")).await.expect_err("nothing is there"),
+    ];
+    for error in &errors {
+        assert!(matches!(error, StoreError::NotFound { .. }), "{error:?}");
+    }
+    store.delete(&absent).await.expect("deleting what is not there is no error");
+}
+
+async fn listings_are_sorted_and_cut_by_text(store: &dyn ObjectStore) {
+    for name in ["list/b", "list/a/2", "list/a/10", "list/a-b", "listing"] {
+        put(store, name, name.as_bytes(), PutMode::Create).await;
+    }
+    for (prefix, expected) in [
+        ("list/", &["list/a-b", "list/a/10", "list/a/2", "list/b"][..]),
+        ("list/a/", &["list/a/10", "list/a/2"]),
+        ("list/a/1", &["list/a/10"]),
+        ("listi", &["listing"]),
+        ("list/none/", &[]),
+        ("list/b/", &[]),
+    ] {
+        let listed = store.list(prefix).await.expect("a listing");
+        let names: Vec<&str> = listed.iter().map(|object| object.path.as_str()).collect();
+        assert_eq!(names, expected, "{prefix}");
+        assert!(listed.iter().all(|object| object.size == object.path.as_str().len() as u64));
+    }
+    store.delete(&path("list/b")).await.expect("a delete");
+    assert_eq!(store.list("list/b").await.expect("a listing"), []);
+}
+
+/// Starts eight tasks at once and waits for them.
+async fn race<T: Send + 'static, F>(run: impl Fn(u8) -> F) -> Vec<T>
+where
+    F: Future<Output = T> + Send + 'static,
+{
+    let tasks: Vec<_> = (0..8).map(|writer| tokio::spawn(run(writer))).collect();
+    let mut results = Vec::new();
+    for task in tasks {
+        results.push(task.await.expect("a racer does not panic"));
+    }
+    results
+}
+
+async fn one_of_eight_creators_wins(store: &Arc<dyn ObjectStore>) {
+    for round in 0..20 {
+        let at = format!("race/{round}");
+        let outcomes = race(|writer| {
+            let (store, at) = (Arc::clone(store), at.clone());
+            async move { put(&*store, &at, &vec![writer; 5_000], PutMode::Create).await }
+        })
+        .await;
+        let winners: Vec<usize> = (0..8).filter(|&writer| outcomes[writer] != PutOutcome::Conflict).collect();
+        assert_eq!(winners.len(), 1, "round {round}: {outcomes:?}");
+        assert_eq!(content(&**store, &at).await, vec![winners[0] as u8; 5_000], "the winner's bytes stay");
+    }
+}
+
+async fn concurrent_updates_lose_nothing(store: &Arc<dyn ObjectStore>) {
+    put(&**store, "count/a", b"0", PutMode::Create).await;
+    race(|_| {
+        let store = Arc::clone(store);
+        async move {
+            for _ in 0..5 {
+                increment(&*store).await;
+            }
+        }
+    })
+    .await;
+    assert_eq!(content(&**store, "count/a").await, "40");
+}
+
+async fn increment(store: &dyn ObjectStore) {
+    loop {
+        let old = store.get(&path("count/a")).await.expect("a get");
+        let text = std::str::from_utf8(&old.bytes).expect("digits");
+        let next = text.parse::<u32>().expect("digits") + 1;
+        let outcome = put(store, "count/a", next.to_string().as_bytes(), PutMode::Update(old.etag)).await;
+        if outcome != PutOutcome::Conflict {
+            return;
+        }
+    }
+}
