@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::error::{ApplyError, ApplyReason};
-use super::hunk::{Image, Placement};
+use super::hunk::{place_as_git, place_as_stated};
 use super::model::{Body, ChangeKind, FilePatch, IndexLine};
 use super::tree::{BlobId, FileMode, blob_id};
 
@@ -71,14 +71,11 @@ impl FilePatch {
     fn new_content(&self, old: &[u8], mode: ApplyMode) -> Result<Bytes, ApplyError> {
         match &self.body {
             Body::Text(hunks) => {
-                let placement =
-                    if mode == ApplyMode::Exact { Placement::Stated } else { Placement::Searched };
-                let mut image = Image::new(old);
-                for (number, hunk) in hunks.iter().enumerate() {
-                    let placed = image.place(hunk, placement);
-                    placed.map_err(|reason| self.error(Some(number + 1), reason))?;
-                }
-                Ok(image.into_content())
+                let result = match mode {
+                    ApplyMode::Exact => place_as_stated(old, hunks),
+                    ApplyMode::Git => place_as_git(old, hunks),
+                };
+                result.map_err(|(hunk, reason)| self.error(Some(hunk + 1), reason))
             }
             Body::Binary(_) | Body::BinaryWithoutData => {
                 self.new_binary(old).map_err(|reason| self.error(None, reason))

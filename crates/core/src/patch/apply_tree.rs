@@ -76,6 +76,10 @@ impl<'p, R: Fn(&[u8]) -> Option<(FileMode, Bytes)>> States<'p, R> {
             (ChangeKind::Delete, Some(path)) => {
                 self.touched.insert(path, None);
             }
+            // Two names in the header without a word of a rename: git moves the file all the same.
+            (ChangeKind::Modify, Some(path)) if file.new_path() != Some(path) => {
+                self.touched.insert(path, None);
+            }
             (ChangeKind::Rename, Some(path)) => {
                 self.touched.entry(path).or_insert(None);
             }

@@ -10,10 +10,8 @@ use super::error::ApplyReason;
 use super::model::Hunk;
 
 /// A file's lines while hunks are applied to it.
-pub(crate) struct Image<'a> {
+struct Image<'a> {
     lines: Vec<ImageLine<'a>>,
-    /// How much longer the file is than at the start: where an exact hunk has gone.
-    growth: i64,
 }
 
 #[derive(Clone, Copy)]
@@ -22,48 +20,66 @@ struct ImageLine<'a> {
     placed: bool,
 }
 
-/// Where hunks may go.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Placement {
-    /// Only where the header says.
-    Stated,
-    /// Where `git apply` would put them.
-    Searched,
-}
-
 impl<'a> Image<'a> {
-    pub(crate) fn new(content: &'a [u8]) -> Self {
+    fn new(content: &'a [u8]) -> Self {
         let lines = content.split_inclusive(|&byte| byte == b'\n');
-        Self { lines: lines.map(|text| ImageLine { text, placed: false }).collect(), growth: 0 }
+        Self { lines: lines.map(|text| ImageLine { text, placed: false }).collect() }
     }
 
-    pub(crate) fn into_content(self) -> Bytes {
+    fn into_content(self) -> Bytes {
         let size = self.lines.iter().map(|line| line.text.len()).sum();
         let mut content = Vec::with_capacity(size);
         self.lines.iter().for_each(|line| content.extend_from_slice(line.text));
         content.into()
     }
 
-    /// Replaces the hunk's old lines by its new ones.
-    pub(crate) fn place(&mut self, hunk: &'a Hunk, placement: Placement) -> Result<(), ApplyReason> {
+    /// Replaces the hunk's old lines by its new ones, as near as possible to where its header says.
+    fn place(&mut self, hunk: &'a Hunk) -> Result<(), ApplyReason> {
         let preimage = hunk.preimage();
         let search = Search { image: self, preimage: &preimage, anchor: Anchor::of(hunk) };
-        let at = match placement {
-            Placement::Stated => search.only(stated_position(hunk, self.growth)),
-            Placement::Searched => search.nearest(hunk.new.start.saturating_sub(1)),
-        }?;
-        let postimage = hunk.postimage();
-        self.growth += postimage.len() as i64 - preimage.len() as i64;
-        let placed = postimage.iter().map(|text| ImageLine { text, placed: true });
-        self.lines.splice(at..at + preimage.len(), placed);
+        let at = search.nearest(hunk.new.start.saturating_sub(1))?;
+        let postimage = hunk.postimage().into_iter().map(|text| ImageLine { text, placed: true });
+        self.lines.splice(at..at + preimage.len(), postimage);
         Ok(())
     }
 }
 
+/// Applies hunks one after the other as `git apply` does. The error comes with the hunk's index.
+pub(crate) fn place_as_git(content: &[u8], hunks: &[Hunk]) -> Result<Bytes, (usize, ApplyReason)> {
+    let mut image = Image::new(content);
+    for (number, hunk) in hunks.iter().enumerate() {
+        image.place(hunk).map_err(|reason| (number, reason))?;
+    }
+    Ok(image.into_content())
+}
+
+/// Applies hunks only where their headers say, in one pass: our own patches may have very many. The error comes
+/// with the hunk's index.
+pub(crate) fn place_as_stated(content: &[u8], hunks: &[Hunk]) -> Result<Bytes, (usize, ApplyReason)> {
+    let lines: Vec<&[u8]> = content.split_inclusive(|&byte| byte == b'\n').collect();
+    let mut result = Vec::with_capacity(content.len());
+    let mut taken = 0;
+    for (number, hunk) in hunks.iter().enumerate() {
+        let start = stated_position(hunk).min(lines.len());
+        let kept = lines.get(taken..start).ok_or((number, ApplyReason::Overlap { line: start + 1 }))?;
+        kept.iter().for_each(|line| result.extend_from_slice(line));
+        taken = start;
+        for expected in hunk.preimage() {
+            if lines.get(taken) != Some(&&expected[..]) {
+                return Err((number, mismatch(taken, lines.get(taken).copied(), expected, lines.len())));
+            }
+            taken += 1;
+        }
+        hunk.postimage().into_iter().for_each(|line| result.extend_from_slice(line));
+    }
+    lines[taken..].iter().for_each(|line| result.extend_from_slice(line));
+    Ok(result.into())
+}
+
 /// The index of the hunk's first old line. Where there is none, the header names the line before.
-fn stated_position(hunk: &Hunk, growth: i64) -> usize {
+fn stated_position(hunk: &Hunk) -> usize {
     let before = if hunk.old.length == 0 { hunk.old.start } else { hunk.old.start.saturating_sub(1) };
-    usize::try_from(before as i64 + growth).unwrap_or(usize::MAX)
+    usize::try_from(before).unwrap_or(usize::MAX)
 }
 
 /// The edges of the file that a hunk is bound to.
@@ -86,10 +102,6 @@ struct Search<'s, 'a> {
 }
 
 impl Search<'_, '_> {
-    fn only(&self, at: usize) -> Result<usize, ApplyReason> {
-        if self.fits(at) { Ok(at) } else { Err(self.why_not(std::iter::once(at))) }
-    }
-
     fn nearest(&self, stated: u64) -> Result<usize, ApplyReason> {
         let lines = self.image.lines.len();
         let first = match self.anchor {
@@ -138,7 +150,13 @@ impl Search<'_, '_> {
             .reduce(|best, next| if next.1 > best.1 { next } else { best });
         let (at, matched) = best.unwrap_or((0, 0));
         if matched < wanted {
-            return self.mismatch(at + matched, self.preimage[matched]);
+            let (line, lines) = (at + matched, &self.image.lines);
+            return mismatch(
+                line,
+                lines.get(line).map(|line| line.text),
+                self.preimage[matched],
+                lines.len(),
+            );
         }
         match self.anchor {
             Anchor { start: true, .. } if at > 0 => ApplyReason::NotAtEdge { line: at + 1, edge: "start" },
@@ -148,13 +166,13 @@ impl Search<'_, '_> {
             _ => ApplyReason::Overlap { line: at + 1 },
         }
     }
+}
 
-    fn mismatch(&self, at: usize, expected: &[u8]) -> ApplyReason {
-        let expected = excerpt(expected);
-        match self.image.lines.get(at) {
-            Some(line) => ApplyReason::Mismatch { line: at + 1, expected, found: excerpt(line.text) },
-            None => ApplyReason::PastEnd { lines: self.image.lines.len(), expected },
-        }
+fn mismatch(at: usize, found: Option<&[u8]>, expected: &[u8], lines: usize) -> ApplyReason {
+    let expected = excerpt(expected);
+    match found {
+        Some(found) => ApplyReason::Mismatch { line: at + 1, expected, found: excerpt(found) },
+        None => ApplyReason::PastEnd { lines, expected },
     }
 }
 

@@ -106,7 +106,7 @@ impl FilePatch {
 
     /// The path to call this change by: the new one where there is one.
     pub fn path(&self) -> &[u8] {
-        self.new_path().or(self.old_path()).unwrap_or_default()
+        self.new_path().or_else(|| self.old_path()).unwrap_or_default()
     }
 
     /// Whether the content is binary.

@@ -60,7 +60,7 @@ impl Lines {
     /// Takes the next line with its newline.
     fn next(&mut self) -> Option<Bytes> {
         let line = self.rest.split_to(Self::length(&self.rest));
-        self.number += 1;
+        self.number += usize::from(!line.is_empty());
         (!line.is_empty()).then_some(line)
     }
 }

@@ -135,12 +135,18 @@ impl Rendered {
         let mut diff = Diff::compute(Algorithm::Histogram, &input);
         diff.postprocess_lines(&input);
         let changes: Vec<_> = diff.hunks().collect();
+        let mut headings = Headings::default();
         for group in changes.chunk_by(|one, next| next.before.start - one.before.end <= 2 * CONTEXT) {
-            self.hunk(&input, group);
+            self.hunk(&input, group, &mut headings);
         }
     }
 
-    fn hunk(&mut self, input: &InternedInput<&[u8]>, changes: &[imara_diff::Hunk]) {
+    fn hunk<'a>(
+        &mut self,
+        input: &InternedInput<&'a [u8]>,
+        changes: &[imara_diff::Hunk],
+        headings: &mut Headings<'a>,
+    ) {
         let (first, last) = (&changes[0], &changes[changes.len() - 1]);
         let lead = first.before.start.min(CONTEXT);
         let old_end = (last.before.end + CONTEXT).min(input.before.len() as u32);
@@ -148,7 +154,7 @@ impl Rendered {
         let old = first.before.start - lead..old_end;
         let new = first.after.start - lead..last.after.end + tail;
         let ranges = format!("@@ -{} +{} @@", range(&old), range(&new));
-        match heading(input, old.start) {
+        match headings.above(input, old.start) {
             Some(heading) => self.line(&[ranges.as_bytes(), b" ", heading]),
             None => self.line(&[ranges.as_bytes()]),
         }
@@ -197,18 +203,34 @@ fn range(lines: &std::ops::Range<u32>) -> String {
     }
 }
 
-/// The line that tells a reader where the hunk is: the last one before it that starts like a definition.
-fn heading<'a>(input: &InternedInput<&'a [u8]>, start: u32) -> Option<&'a [u8]> {
-    let starts_name = |line: &&[u8]| {
-        line.first().is_some_and(|&byte| byte.is_ascii_alphabetic() || byte == b'_' || byte == b'$')
-    };
-    let above = input.before[..start as usize].iter().rev().map(|&token| input.interner[token]);
-    let line = { above }.find(starts_name)?;
+/// The lines that tell a reader where a hunk is: each the last one before it that starts like a definition.
+#[derive(Default)]
+struct Headings<'a> {
+    /// Lines before this one have been looked at, so that many hunks cost one pass.
+    searched: u32,
+    last: Option<&'a [u8]>,
+}
+
+impl<'a> Headings<'a> {
+    fn above(&mut self, input: &InternedInput<&'a [u8]>, start: u32) -> Option<&'a [u8]> {
+        let lines = &input.before[self.searched as usize..start as usize];
+        let mut upwards = lines.iter().rev().map(|&token| input.interner[token]);
+        self.searched = start;
+        self.last = upwards.find(|line| starts_a_name(line)).map(shortened).or(self.last);
+        self.last
+    }
+}
+
+fn starts_a_name(line: &[u8]) -> bool {
+    line.first().is_some_and(|&byte| byte.is_ascii_alphabetic() || byte == b'_' || byte == b'$')
+}
+
+/// Cuts a heading, but no character in two, so that a text stays valid UTF-8.
+fn shortened(line: &[u8]) -> &[u8] {
     let cut = &line[..line.len().min(LONGEST_HEADING)];
-    // A character is not cut in two, so that a text stays valid UTF-8.
     let whole = match std::str::from_utf8(cut) {
         Err(error) if error.error_len().is_none() => &cut[..error.valid_up_to()],
         _ => cut,
     };
-    Some(whole.trim_ascii_end())
+    whole.trim_ascii_end()
 }

@@ -118,8 +118,11 @@ mod tests {
     use super::*;
     use crate::id::Sha256Hex;
 
-    /// First six, last three, and the hash of the whole in decimal with commas; from numpy 2.4.6.
-    const GOLDEN: &[(u64, u64, &[u64], &[u64], &str)] = &[
+    /// Seed, n, first six, last three, and the hash of the whole in decimal with commas.
+    type Golden = (u64, u64, &'static [u64], &'static [u64], &'static str);
+
+    /// From numpy 2.4.6.
+    const GOLDEN: &[Golden] = &[
         (0, 0, &[], &[], "e3b0c44298fc1c14"),
         (0, 1, &[0], &[0], "5feceb66ffc86f38"),
         (0, 2, &[0, 1], &[0, 1], "83b97b859aa5f81b"),

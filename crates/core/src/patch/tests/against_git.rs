@@ -13,11 +13,11 @@ use super::random::{Random, Tree, changes, entries, patched};
 use crate::patch::{ApplyMode, FileMode, render, tree_id};
 
 /// A repository in a temporary folder.
-struct Repository(tempfile::TempDir);
+pub(super) struct Repository(tempfile::TempDir);
 
 impl Repository {
     /// `None` where git is absent.
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         let repository = Self(tempfile::tempdir().unwrap());
         if Command::new("git").arg("--version").output().is_err() {
             println!("skipped: this machine has no git");
@@ -27,7 +27,7 @@ impl Repository {
         Some(repository)
     }
 
-    fn git(&self, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, String> {
+    pub(super) fn git(&self, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, String> {
         let mut child = Command::new("git")
             .args(arguments)
             .current_dir(self.0.path())
@@ -45,7 +45,7 @@ impl Repository {
     }
 
     /// Replaces the work tree and the index.
-    fn put(&self, tree: &Tree) -> String {
+    pub(super) fn put(&self, tree: &Tree) -> String {
         for entry in std::fs::read_dir(self.0.path()).unwrap().map(Result::unwrap) {
             if entry.file_name() != ".git" {
                 let path = entry.path();
@@ -58,7 +58,7 @@ impl Repository {
     }
 
     /// The id of the work tree as `git add -A` sees it.
-    fn snapshot(&self) -> String {
+    pub(super) fn snapshot(&self) -> String {
         self.git(&["add", "-A"], b"").unwrap();
         let id = self.git(&["write-tree"], b"").unwrap();
         String::from_utf8(id).unwrap().trim().to_owned()
