@@ -1,1 +1,220 @@
-//! The host's end of the guest protocol.
+//! A live sandbox, as its users see it: the host's end of the guest protocol, the same for every backend.
+
+mod binary;
+mod connection;
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+pub(crate) use binary::binary;
+pub(crate) use binary::install;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use thresher_core::record::SandboxIdentity;
+use thresher_guest::{
+    Answer, CommandBody, Operation, PROTOCOL_VERSION, RunEnd, RunReport, StreamReport, WriteMode, put_item,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::error::SandboxError;
+use crate::spec::{Command, CommandEnd, CommandOutput, FileMode, Streams};
+use connection::{Call, Connection};
+
+/// How long a started guest may take to answer the hello: a loaded machine starts processes slowly.
+const HELLO_TIME: Duration = Duration::from_secs(30);
+
+/// How long a small file operation may take.
+const FILE_TIME: Duration = Duration::from_secs(120);
+
+/// How long a walk over many files may take.
+const WALK_TIME: Duration = Duration::from_secs(900);
+
+/// How long killing everything may take.
+const KILL_TIME: Duration = Duration::from_secs(30);
+
+/// Ends the environment from outside, beside the stream: kills the container or the process, removes the cgroup.
+#[async_trait]
+pub(crate) trait Teardown: Send + Sync {
+    /// Ends it. Called at most once; a sandbox that is dropped instead ends by its stream.
+    async fn end(self: Box<Self>) -> Result<(), SandboxError>;
+
+    /// What the backend knows the environment by: container id, folder. For the backend that made it.
+    fn handle(&self) -> &str;
+}
+
+/// A live sandbox with its guest attached.
+///
+/// One request is under way at a time. A request whose future was dropped leaves the stream in the middle of an
+/// answer: every later request then fails with [`SandboxError::Gone`], and [`Sandbox::close`] still works. Dropping the
+/// sandbox ends the stream, whereupon the guest ends everything inside.
+pub struct Sandbox {
+    connection: Connection,
+    identity: SandboxIdentity,
+    teardown: Box<dyn Teardown>,
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Sandbox").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl Sandbox {
+    /// Takes a started guest's standard output and input and agrees with it on the protocol.
+    ///
+    /// On an error the environment is ended before this returns.
+    pub(crate) async fn attach(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        identity: SandboxIdentity,
+        teardown: Box<dyn Teardown>,
+    ) -> Result<Self, SandboxError> {
+        let mut connection = Connection::new(Box::new(reader), Box::new(writer));
+        match hello(&mut connection).await {
+            Ok(()) => Ok(Self { connection, identity, teardown }),
+            Err(error) => {
+                drop(connection);
+                if let Err(error) = teardown.end().await {
+                    tracing::warn!(%error, "a sandbox that did not start was not ended");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns what can flip a verdict besides the patch.
+    pub fn identity(&self) -> &SandboxIdentity {
+        &self.identity
+    }
+
+    /// Returns what the backend knows this sandbox by.
+    pub(crate) fn handle(&self) -> &str {
+        self.teardown.handle()
+    }
+
+    /// Runs a command to its end or its deadline.
+    ///
+    /// # Errors
+    /// How the command ended is never an error. [`SandboxError::Gone`] and [`SandboxError::Protocol`] say that the
+    /// guest did not keep its side; the deadline is kept here too, some seconds after the guest's.
+    pub async fn run(&mut self, command: &Command) -> Result<CommandOutput, SandboxError> {
+        let operation = Operation::Run {
+            timeout_ms: u64::try_from(command.timeout.as_millis()).unwrap_or(u64::MAX),
+            output_cap: command.output_cap as u64,
+            merged: command.streams == Streams::Merged,
+        };
+        let mut body = Vec::new();
+        put_item(&command_body(command), &mut body).map_err(connection::broken_frame)?;
+        // Two streams, and slack for a guest whose own bound is lower, never higher.
+        let call =
+            Call::new(operation, command.timeout).body(&body).answer_limit(2 * command.output_cap as u64);
+        let (output, answer) = self.connection.call_cancelling(call).await?;
+        match answer {
+            Answer::Ran(report) => command_output(output, &report),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Reads a whole file of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`SandboxError::File`], with kind `TooLarge` for a larger one.
+    pub async fn read(&mut self, path: &str, limit: u64) -> Result<Bytes, SandboxError> {
+        let operation = Operation::Read { path: path.into(), limit };
+        Ok(self.connection.call(Call::new(operation, FILE_TIME).answer_limit(limit)).await?.0)
+    }
+
+    /// Writes a file whole or not at all, with its missing parent folders; follows an existing link to a file.
+    pub async fn write(&mut self, path: &str, content: &[u8], mode: FileMode) -> Result<(), SandboxError> {
+        let mode = match mode {
+            FileMode::Plain => WriteMode::Plain,
+            FileMode::Executable => WriteMode::Executable,
+            FileMode::Keep => WriteMode::Keep,
+        };
+        let operation = Operation::Write { path: path.into(), mode };
+        self.connection.call(Call::new(operation, FILE_TIME).body(content)).await.map(drop)
+    }
+
+    /// Kills every process inside but the guest, and returns when they are gone.
+    pub async fn kill_all(&mut self) -> Result<(), SandboxError> {
+        self.connection.call(Call::new(Operation::KillAll, KILL_TIME)).await.map(drop)
+    }
+
+    /// Ends the sandbox at once; nothing inside is asked.
+    pub async fn close(self) -> Result<(), SandboxError> {
+        let Self { connection, identity: _, teardown } = self;
+        // The end of the stream alone makes the guest end everything inside.
+        drop(connection);
+        teardown.end().await
+    }
+}
+
+/// Agrees on the protocol's version, and checks that nobody inside can reach into the guest.
+async fn hello(connection: &mut Connection) -> Result<(), SandboxError> {
+    let operation = Operation::Hello { version: PROTOCOL_VERSION };
+    match connection.call(Call::new(operation, HELLO_TIME)).await?.1 {
+        Answer::Hello(guest) if guest.version != PROTOCOL_VERSION => Err(SandboxError::Protocol(format!(
+            "it speaks version {} and this runner {PROTOCOL_VERSION}",
+            guest.version
+        ))),
+        Answer::Hello(guest) if guest.dumpable => {
+            Err(SandboxError::Protocol("it can be traced from inside".into()))
+        }
+        Answer::Hello(_) => Ok(()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn unexpected(answer: &Answer) -> SandboxError {
+    SandboxError::Protocol(format!("an answer of another operation: {answer:.200?}"))
+}
+
+fn command_body(command: &Command) -> CommandBody {
+    let bytes = |text: &String| Bytes::copy_from_slice(text.as_bytes());
+    CommandBody {
+        argv: command.argv.iter().map(bytes).collect(),
+        env: command.env.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
+        cwd: bytes(&command.cwd),
+        script: command.script.clone(),
+    }
+}
+
+/// Cuts the answer's body into the two streams that the report tells of.
+fn command_output(mut output: Bytes, report: &RunReport) -> Result<CommandOutput, SandboxError> {
+    let kept = report.stdout.kept.checked_add(report.stderr.kept);
+    if kept != Some(output.len() as u64) {
+        return Err(SandboxError::Protocol("a report that does not match its output".into()));
+    }
+    // Both fit: together they are as long as `output`.
+    let stdout = output.split_to(usize::try_from(report.stdout.kept).unwrap_or(0));
+    let stdout_gap = gap(&report.stdout)?;
+    Ok(CommandOutput {
+        end: match report.end {
+            RunEnd::Exited(code) => CommandEnd::Exited(code),
+            RunEnd::Signaled(signal) => CommandEnd::Signaled(signal),
+            RunEnd::TimedOut => CommandEnd::TimedOut,
+            RunEnd::NotStarted(errno) => CommandEnd::NotStarted(errno),
+        },
+        stdout,
+        stderr: output,
+        stdout_dropped: report.stdout.dropped,
+        stderr_dropped: report.stderr.dropped,
+        stdout_gap,
+        wall: Duration::from_micros(report.wall_us),
+        cpu: Duration::from_micros(report.cpu_us),
+        max_rss: report.max_rss,
+    })
+}
+
+fn gap(stream: &StreamReport) -> Result<Option<usize>, SandboxError> {
+    if stream.dropped == 0 {
+        return Ok(None);
+    }
+    if stream.gap > stream.kept {
+        return Err(SandboxError::Protocol("a gap outside of the output".into()));
+    }
+    Ok(usize::try_from(stream.gap).ok())
+}

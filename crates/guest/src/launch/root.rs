@@ -1,0 +1,95 @@
+//! The root file system, and the way into it.
+
+use std::ffi::CStr;
+use std::fs::DirBuilder;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::process::{fchdir, pivot_root};
+
+use super::devices;
+use super::mounts;
+use super::plan::{Namespaces, ProcMount, Root, Users};
+use super::report::{At, Failure, Step};
+
+/// Copies of mounts that can only be reached before the root changes.
+pub(super) struct Outside {
+    /// One per bind of the plan.
+    pub(super) binds: Vec<BindSource>,
+    /// Device nodes, where they cannot be made.
+    pub(super) devices: Vec<OwnedFd>,
+    /// The outer `/proc`, where no fresh one can be mounted.
+    pub(super) proc: Option<OwnedFd>,
+}
+
+/// A detached copy of a folder or file of the machine.
+pub(super) struct BindSource {
+    pub(super) fd: OwnedFd,
+    pub(super) is_folder: bool,
+}
+
+impl Outside {
+    /// Takes the copies. First cuts this mount namespace off from the machine's, so that nothing shows up there.
+    pub(super) fn copy(spec: &Namespaces) -> Result<Self, Failure> {
+        let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", flags).at(Step::Root, || "private mounts")?;
+        let binds = spec.binds.iter().map(|bind| {
+            let fd = mounts::read_only_copy(&bind.source)?;
+            Ok(BindSource { fd, is_folder: bind.source.is_dir() })
+        });
+        let proc = match spec.proc {
+            ProcMount::Fresh => None,
+            ProcMount::Outer => Some(mounts::read_only_copy(Path::new("/proc"))?),
+        };
+        Ok(Self { binds: binds.collect::<Result<_, _>>()?, devices: devices::copy(spec)?, proc })
+    }
+}
+
+/// Mounts the root file system and makes it the working directory. Returns the tree that takes what is written.
+pub(super) fn mount(spec: &Namespaces) -> Result<OwnedFd, Failure> {
+    let base = &spec.mount_point;
+    let options = format!("size={},mode=0755", spec.disk_bytes);
+    mounts::virtual_fs("tmpfs", base, MountFlags::NODEV, &options)
+        .at(Step::Root, || format!("{} with {options}", base.display()))?;
+    let (root, written) = match &spec.root {
+        Root::Empty => (base.clone(), base.clone()),
+        Root::Layers { folder, names } => {
+            mount_layers(spec, folder, names)?;
+            (base.join("root"), base.join("upper"))
+        }
+    };
+    std::env::set_current_dir(&root).at(Step::Root, || root.display().to_string())?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, &written, flags, Mode::empty()).at(Step::Root, || written.display().to_string())
+}
+
+/// Mounts the overlay from within the layers' folder, which keeps the option string short.
+fn mount_layers(spec: &Namespaces, folder: &Path, names: &[String]) -> Result<(), Failure> {
+    let base = &spec.mount_point;
+    for name in ["upper", "work", "root"] {
+        let path = base.join(name);
+        DirBuilder::new().mode(0o755).create(&path).at(Step::Root, || path.display().to_string())?;
+    }
+    std::env::set_current_dir(folder).at(Step::Root, || folder.display().to_string())?;
+    let inside_base = |name: &str| base.join(name).to_string_lossy().into_owned();
+    let (upper, work) = (inside_base("upper"), inside_base("work"));
+    if upper.contains([',', ':', '\\']) {
+        let detail = format!("{} has a comma, colon or backslash in it", base.display());
+        return Err(Failure { step: Step::Root, errno: 0, detail });
+    }
+    mounts::overlay(names, &upper, &work, &inside_base("root"), spec.users == Users::Namespace)
+}
+
+/// Makes the working directory the root and forgets everything else.
+pub(super) fn enter() -> Result<(), Failure> {
+    const HERE: &CStr = c".";
+    let old = openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .at(Step::Pivot, || "old root")?;
+    pivot_root(HERE, HERE).at(Step::Pivot, || "pivot_root")?;
+    fchdir(&old).at(Step::Pivot, || "old root")?;
+    unmount(HERE, UnmountFlags::DETACH).at(Step::Pivot, || "unmount of the old root")?;
+    std::env::set_current_dir("/").at(Step::Pivot, || "new root")
+}

@@ -1,0 +1,28 @@
+//! The helper that is the first process of every sandbox.
+//!
+//! It speaks the protocol of [`thresher_guest`] over its standard input and output, one request at a time, in one
+//! thread. As PID 1 of its namespace it is out of reach for `kill -9 -1`; it is not dumpable, so that nothing inside
+//! can open its descriptors or trace it. When its standard input ends it kills everything and exits.
+//!
+//! Started with the argument `launch` it is the launcher instead, which makes the namespaces first and then starts
+//! itself inside. Started where there is no PID namespace it does the same for its own descendants, as their subreaper.
+
+mod capture;
+mod failure;
+mod files;
+mod link;
+mod processes;
+mod run;
+mod serve;
+mod setup;
+mod spawn;
+mod sys;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        Some("launch") => thresher_guest::launch::main(),
+        _ => serve::serve(),
+    }
+}

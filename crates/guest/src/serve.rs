@@ -1,0 +1,84 @@
+//! The main loop: receive, do, answer.
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustix::process::DumpableBehavior;
+use thresher_guest::{Answer, FailureKind, GuestInfo, Operation, PROTOCOL_VERSION};
+
+use crate::failure::{Hangup, Stop, failure};
+use crate::files;
+use crate::link::Link;
+use crate::run::{self, Bounds};
+use crate::setup::{self, Prepared};
+
+/// How long killed processes may take to go.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves the host until the stream ends, then kills everything.
+pub(crate) fn serve() -> ExitCode {
+    match Guest::new().map(Guest::serve) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+struct Guest {
+    link: Link,
+    prepared: Prepared,
+}
+
+impl Guest {
+    fn new() -> io::Result<Self> {
+        Ok(Self { prepared: setup::prepare()?, link: Link::new()? })
+    }
+
+    fn serve(mut self) {
+        while let Ok(operation) = self.link.next_operation() {
+            let outcome = match self.perform(operation) {
+                Ok(answer) => Ok(answer),
+                Err(Stop::Failed(failure)) => Err(failure),
+                Err(Stop::Hangup) => break,
+            };
+            if self.link.end(outcome) == Err(Hangup) {
+                break;
+            }
+        }
+        self.end();
+    }
+
+    /// As PID 1 the guest takes everything with it by exiting; else it must kill first.
+    fn end(mut self) {
+        if rustix::process::getpid().as_raw_nonzero().get() != 1 {
+            self.link.kill_all_after_the_end(KILL_PATIENCE);
+        }
+    }
+
+    fn perform(&mut self, operation: Operation) -> Result<Answer, Stop> {
+        let link = &mut self.link;
+        match operation {
+            Operation::Hello { version: _ } => Ok(Answer::Hello(introduce())),
+            Operation::Run { timeout_ms, output_cap, merged } => {
+                run::run(link, &mut self.prepared, &Bounds { timeout_ms, output_cap, merged })
+            }
+            Operation::Read { path, limit } => files::read(link, &path, limit),
+            Operation::Write { path, mode } => files::write(link, &path, mode),
+            Operation::KillAll => kill_all(link),
+            _ => Err(failure(FailureKind::Other, "", "not yet").into()),
+        }
+    }
+}
+
+fn introduce() -> GuestInfo {
+    let dumpable = rustix::process::dumpable_behavior() != Ok(DumpableBehavior::NotDumpable);
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    GuestInfo { version: PROTOCOL_VERSION, pid: pid.unsigned_abs(), dumpable }
+}
+
+fn kill_all(link: &mut Link) -> Result<Answer, Stop> {
+    match link.kill_all(KILL_PATIENCE)? {
+        true => Ok(Answer::Done),
+        false => Err(failure(FailureKind::Other, "", "processes survive SIGKILL").into()),
+    }
+}
