@@ -16,10 +16,21 @@ use std::sync::Arc;
 use thresher_core::run_spec::ModelSpec;
 use thresher_core::secret::Secret;
 
+mod assemble;
 mod chat;
 mod error;
+mod exchange;
+mod http;
+mod openai;
+mod price;
+mod redact;
+mod rejection;
 mod replay;
 mod reply;
+mod request;
+mod retry;
+mod slots;
+mod sse;
 
 pub use chat::{ChatReply, ChatRequest, Llm, Message, Role};
 pub use error::{LlmError, LlmSetupError};
@@ -39,6 +50,5 @@ pub fn connect(
     if let Some(path) = replay_path.or_else(|| spec.replay.as_ref().map(PathBuf::from)) {
         return Ok(Arc::new(replay::Replay::load(&path, &spec.name)?));
     }
-    drop(api_key);
-    Err(LlmSetupError::NoEndpoint { model: spec.name.clone() })
+    Ok(Arc::new(openai::OpenAiClient::new(spec, api_key)?))
 }

@@ -7,8 +7,9 @@
 //! {"instance_id": "demo__sum-1", "sample": 1, "step": 1, "repeat": true, "reply": {"content": "I cannot do this."}}
 //! ```
 //!
-//! A line with `sample` is for that sample only and goes before one without. `repeat` makes a line answer every
-//! later step that has none of its own. Empty lines and lines that start with `#` are skipped.
+//! A line with `sample` is for that sample only and goes before those without. `repeat` makes a line answer the
+//! later steps too, up to the next line of the same instance and sample. Empty lines and lines that start with `#`
+//! are skipped.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -125,9 +126,10 @@ impl Replay {
         let samples = self.replies.get(request.instance_id).ok_or_else(|| self.unknown_instance(request))?;
         let own = samples.get(&Some(request.sample));
         let shared = samples.get(&None);
-        let exact = [own, shared].into_iter().flatten().find_map(|steps| steps.get(&request.step));
-        exact
-            .or_else(|| [own, shared].into_iter().flatten().find_map(|steps| repeated(steps, request.step)))
+        [own, shared]
+            .into_iter()
+            .flatten()
+            .find_map(|steps| at_step(steps, request.step))
             .ok_or_else(|| unknown_step(request, own, shared))
     }
 
@@ -145,9 +147,10 @@ impl Replay {
     }
 }
 
-/// The last reply up to `step`, if it repeats.
-fn repeated(steps: &Steps, step: u32) -> Option<&Recorded> {
-    steps.range(..=step).next_back().map(|(_, recorded)| recorded).filter(|recorded| recorded.repeat)
+/// The step's reply, or an earlier one that repeats up to here.
+fn at_step(steps: &Steps, step: u32) -> Option<&Recorded> {
+    let (at, recorded) = steps.range(..=step).next_back()?;
+    (*at == step || recorded.repeat).then_some(recorded)
 }
 
 fn unknown_step(request: &ChatRequest<'_>, own: Option<&Steps>, shared: Option<&Steps>) -> String {

@@ -9,6 +9,8 @@ const RECORDING: &str = r#"
 {"instance_id": "a-1", "step": 0, "reply": {"content": "any", "tool_calls": [{"name": "f", "arguments": {"x": 1}}]}}
 {"instance_id": "a-1", "sample": 1, "step": 0, "reply": {"content": "one", "reasoning": "hm", "usage": {"prompt_tokens": 3, "completion_tokens": 2}}}
 {"instance_id": "a-1", "step": 1, "repeat": true, "reply": {"content": "again", "finish_reason": "length"}}
+{"instance_id": "a-1", "sample": 2, "step": 1, "repeat": true, "reply": {"content": "stuck"}}
+{"instance_id": "a-1", "step": 3, "reply": {"content": "late"}}
 {"instance_id": "b-2", "sample": 0, "step": 0, "reply": {"content": "b"}}
 "#;
 
@@ -40,7 +42,17 @@ async fn the_nearest_line_answers() {
         ("a-1", 1, 0, Ok("one")),
         ("a-1", 0, 1, Ok("again")),
         ("a-1", 1, 1, Ok("again")),
-        ("a-1", 7, 40, Ok("again")),
+        ("a-1", 7, 2, Ok("again")),
+        ("a-1", 7, 3, Ok("late")),
+        (
+            "a-1",
+            7,
+            4,
+            Err("no reply is recorded for a-1, sample 7, step 4; the recording has the steps 0, 1, 3"),
+        ),
+        ("a-1", 2, 0, Ok("any")),
+        ("a-1", 2, 3, Ok("stuck")),
+        ("a-1", 2, 40, Ok("stuck")),
         ("b-2", 0, 0, Ok("b")),
         ("b-2", 0, 1, Err("no reply is recorded for b-2, sample 0, step 1; the recording has the steps 0")),
         (
@@ -74,7 +86,7 @@ async fn a_recorded_reply_is_whole() {
     assert_eq!(raw["choices"][0]["message"]["content"], "any");
     let reply = ask(&replay, "a-1", 1, 0).await.unwrap();
     assert_eq!((reply.reasoning.as_deref(), reply.usage.prompt_tokens), (Some("hm"), 3));
-    assert_eq!(ask(&replay, "a-1", 1, 9).await.unwrap().finish_reason.as_deref(), Some("length"));
+    assert_eq!(ask(&replay, "a-1", 1, 2).await.unwrap().finish_reason.as_deref(), Some("length"));
 }
 
 #[test]
