@@ -3,64 +3,45 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use thresher_core::record::{PatchRecord, PolicyIdentity, SandboxIdentity, TaskIdentity, Timings, Totals};
-use thresher_core::trajectory::Step;
-use thresher_core::{Fault, RolloutId, RolloutRecord, RunId, ShardId, StopReason};
+use thresher_core::record::SCHEMA_VERSION;
+use thresher_core::{Fault, Outcome, RolloutId, RolloutRecord, ShardId};
 
+use crate::codec;
+use crate::layout::{AttemptKind, AttemptObject};
 use crate::{Ledger, LedgerError};
 
-/// A finished trajectory with its patch, stored before grading: all of a [`RolloutRecord`] but the verdict.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ungraded {
-    /// Schema version of the writer.
-    pub schema_version: i32,
-    /// The run.
-    pub run_id: RunId,
-    /// The shard.
-    pub shard_id: ShardId,
-    /// The rollout.
-    pub rollout_id: RolloutId,
-    /// Which attempt it was, from 1.
+/// Bytes of a grader's log that are kept at each end.
+const LOG_END_BYTES: usize = 8 << 20;
+
+/// A finished trajectory that waits for grading. What is in it is the runner's business: the ledger keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ungraded<T> {
+    /// Which attempt made it, from 1.
     pub attempt: u32,
-    /// Random identity of the attempt.
+    /// That attempt's nonce.
     pub nonce: String,
-    /// The task.
-    pub task: TaskIdentity,
-    /// Sample number.
-    pub sample: u32,
-    /// Who worked on it and how.
-    pub policy: PolicyIdentity,
-    /// Where it ran.
-    pub sandbox: SandboxIdentity,
-    /// Why the agent's part ended.
-    pub stop_reason: Option<StopReason>,
-    /// The patch.
-    pub patch: PatchRecord,
-    /// Sums over the steps.
-    pub totals: Totals,
-    /// Times so far.
-    pub timings: Timings,
-    /// Version of the runner.
-    pub runner_version: String,
-    /// The turns.
-    pub steps: Vec<Step>,
+    /// What was stored.
+    pub body: T,
+}
+
+/// The stored form of a trajectory, with the schema version of its writer.
+#[derive(Serialize, Deserialize)]
+struct StoredTrajectory<T> {
+    schema_version: i32,
+    trajectory: T,
 }
 
 /// What exists of a rollout besides a result.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attempts {
     /// Attempts that ended in a fault, in the order of their numbers.
     pub faults: Vec<FaultSeen>,
     /// Whether a finished trajectory waits for grading.
     pub ungraded: bool,
-}
-
-impl Attempts {
     /// The number for the next attempt.
-    pub fn next_number(&self) -> u32 {
-        self.faults.iter().map(|fault| fault.attempt).max().unwrap_or(0) + 1
-    }
+    pub next: u32,
 }
 
 /// A fault of an earlier attempt.
@@ -75,42 +56,91 @@ pub struct FaultSeen {
 }
 
 /// What a listing shows of a rollout's attempts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptCounts {
     /// Attempts that ended in a fault.
     pub faults: u32,
     /// Whether a finished trajectory waits for grading.
     pub ungraded: bool,
+    /// The number for the next attempt.
+    pub next: u32,
+}
+
+impl AttemptCounts {
+    fn of<'a>(objects: impl Iterator<Item = &'a AttemptObject>) -> Self {
+        let mut counts = Self { faults: 0, ungraded: false, next: 1 };
+        for object in objects {
+            counts.next = counts.next.max(object.attempt + 1);
+            match object.kind {
+                AttemptKind::Fault => counts.faults += 1,
+                AttemptKind::Ungraded => counts.ungraded = true,
+            }
+        }
+        counts
+    }
 }
 
 impl Ledger {
     /// What exists of a rollout besides a result; reads the bodies of its faults.
     pub async fn attempts(&self, shard: &ShardId, rollout: &RolloutId) -> Result<Attempts, LedgerError> {
-        todo!("{shard} {rollout}")
+        let objects = self.attempt_objects(&self.layout.attempts(shard, rollout)?).await?;
+        let AttemptCounts { ungraded, next, .. } = AttemptCounts::of(objects.iter());
+        let mut faults = Vec::new();
+        for object in objects.iter().filter(|object| object.kind == AttemptKind::Fault) {
+            let record = self.fault_record(object).await?;
+            if let Outcome::Faulted(fault) = record.outcome {
+                faults.push(FaultSeen { attempt: record.attempt, nonce: record.nonce, fault });
+            }
+        }
+        Ok(Attempts { faults, ungraded, next })
     }
 
-    /// The rollouts of which attempts are kept: one listing, no body is read. Rollouts with a result are in it too.
+    /// The rollouts of which attempts are kept: one listing, no body is read. Those with a result are in it too.
     pub async fn all_attempts(&self) -> Result<BTreeMap<RolloutId, AttemptCounts>, LedgerError> {
-        todo!()
+        let objects = self.attempt_objects(&self.layout.folder("attempts/")).await?;
+        let rollouts = objects.chunk_by(|a, b| a.rollout == b.rollout);
+        Ok(rollouts.map(|same| (same[0].rollout.clone(), AttemptCounts::of(same.iter()))).collect())
     }
 
-    /// Stores a finished trajectory and its patch. Durable when it returns; storing it again changes nothing.
-    pub async fn save_ungraded(&self, ungraded: &Ungraded) -> Result<(), LedgerError> {
-        todo!("{ungraded:?}")
-    }
-
-    /// Reads the trajectory that waits for grading, that of the newest attempt if there are several.
-    pub async fn load_ungraded(
+    /// Stores a finished trajectory with its patch. Durable when it returns; storing it again changes nothing.
+    pub async fn save_ungraded<T: Serialize + Sync>(
         &self,
         shard: &ShardId,
         rollout: &RolloutId,
-    ) -> Result<Option<Ungraded>, LedgerError> {
-        todo!("{shard} {rollout}")
+        attempt: u32,
+        nonce: &str,
+        trajectory: &T,
+    ) -> Result<(), LedgerError> {
+        let path = self.layout.attempt(shard, rollout, attempt, nonce, AttemptKind::Ungraded)?;
+        let body = codec::pack(&StoredTrajectory { schema_version: SCHEMA_VERSION, trajectory });
+        // The name holds the nonce, so a conflict can only be an earlier try of this very write.
+        self.create(&path, body).await?;
+        Ok(())
+    }
+
+    /// Reads the trajectory that waits for grading, that of the newest attempt if there are several.
+    pub async fn load_ungraded<T: DeserializeOwned>(
+        &self,
+        shard: &ShardId,
+        rollout: &RolloutId,
+    ) -> Result<Option<Ungraded<T>>, LedgerError> {
+        let objects = self.attempt_objects(&self.layout.attempts(shard, rollout)?).await?;
+        let newest = objects.into_iter().rfind(|object| object.kind == AttemptKind::Ungraded);
+        let Some(AttemptObject { attempt, nonce, path, .. }) = newest else { return Ok(None) };
+        let bytes = self.store.get(&path).await?.bytes;
+        let (stored, _) = codec::unpack::<StoredTrajectory<T>>(path.as_str(), &bytes)?;
+        Ok(Some(Ungraded { attempt, nonce, body: stored.trajectory }))
     }
 
     /// Stores the record of an attempt that ended in a fault. [`LedgerError::NotFaulted`] for a graded one.
     pub async fn save_fault(&self, record: &RolloutRecord) -> Result<(), LedgerError> {
-        todo!("{record:?}")
+        if matches!(record.outcome, Outcome::Graded(_)) {
+            return Err(LedgerError::NotFaulted(record.rollout_id.clone()));
+        }
+        let RolloutRecord { shard_id, rollout_id, attempt, nonce, .. } = record;
+        let path = self.layout.attempt(shard_id, rollout_id, *attempt, nonce, AttemptKind::Fault)?;
+        self.create(&path, codec::pack(record)).await?;
+        Ok(())
     }
 
     /// Stores what a grading run printed, compressed; of a very long one only head and tail. Returns the path
@@ -122,11 +152,45 @@ impl Ledger {
         nonce: &str,
         log: &[u8],
     ) -> Result<String, LedgerError> {
-        todo!("{shard} {rollout} {nonce} {log:?}")
+        let path = self.layout.grader_log(shard, rollout, nonce)?;
+        self.create(&path, codec::compress(&capped(log, LOG_END_BYTES))).await?;
+        Ok(self.layout.relative(&path).to_owned())
     }
 
     /// Reads a grader's log back by the path that [`Self::save_grader_log`] gave.
     pub async fn load_grader_log(&self, path: &str) -> Result<Bytes, LedgerError> {
-        todo!("{path}")
+        let object = self.store.get(&self.layout.object(path)?).await?;
+        Ok(codec::decompress(path, &object.bytes)?.into())
+    }
+
+    /// The objects below `folder`, in the order of shard, rollout and attempt.
+    pub(crate) async fn attempt_objects(&self, folder: &str) -> Result<Vec<AttemptObject>, LedgerError> {
+        let listed = self.store.list(folder).await?;
+        Ok(listed.iter().filter_map(|object| self.layout.parse_attempt(&object.path)).collect())
+    }
+
+    pub(crate) async fn fault_record(&self, object: &AttemptObject) -> Result<RolloutRecord, LedgerError> {
+        let bytes = self.store.get(&object.path).await?.bytes;
+        Ok(codec::unpack(object.path.as_str(), &bytes)?.0)
+    }
+}
+
+/// Head and tail of `log`, with a line between them that says how much is left out.
+fn capped(log: &[u8], end: usize) -> std::borrow::Cow<'_, [u8]> {
+    if log.len() <= 2 * end {
+        return log.into();
+    }
+    let left_out = format!("\n[{} bytes left out]\n", log.len() - 2 * end);
+    [&log[..end], left_out.as_bytes(), &log[log.len() - end..]].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_logs_keep_both_ends() {
+        assert_eq!(&*capped(b"abcdef", 3), b"abcdef");
+        assert_eq!(&*capped(b"abcdefgh", 3), b"abc\n[2 bytes left out]\nfgh");
     }
 }

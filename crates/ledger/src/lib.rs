@@ -8,25 +8,33 @@
 //! - A fault never stands in a result's place, and has no reward in any table.
 //! - A Parquet file is part of the run exactly if the log says so; a reader never sees a rollout twice.
 //! - Whatever instant the writer is killed at, the same calls afterwards bring the run to the same end.
+#![doc = include_str!("../PROTOCOL.md")]
 
 mod attempt;
+mod codec;
 mod error;
+mod ids;
+mod layout;
 mod ledger;
 mod lock;
+mod log;
 mod manifest;
 mod pack;
 mod plan;
 mod reader;
 mod result;
+mod schema;
 mod summary;
 
 pub use attempt::{AttemptCounts, Attempts, FaultSeen, Ungraded};
 pub use error::LedgerError;
+pub use ids::IdSource;
 pub use ledger::Ledger;
 pub use lock::{LockError, RunLock};
 pub use manifest::{Manifest, ManifestFile, OutcomeCounts};
 pub use pack::{PackOptions, PackWhen, Packed};
 pub use plan::{DatasetIdentity, StoredPlan};
-pub use reader::{Reader, Table};
+pub use reader::Reader;
 pub use result::{Commit, CommittedResult};
+pub use schema::{Table, document as schema_document};
 pub use summary::RolloutSummary;

@@ -1,15 +1,22 @@
 //! The manifest: the plain list of a sealed run's files, for readers without this code.
 
-use serde::{Deserialize, Serialize};
-use thresher_core::{RunId, Sha256Hex};
+use std::collections::{BTreeMap, HashSet};
 
-use crate::{Ledger, LedgerError, PackOptions};
+use serde::{Deserialize, Serialize};
+use thresher_core::record::SCHEMA_VERSION;
+use thresher_core::{RolloutId, RunId, Sha256Hex};
+use thresher_store::{Object, PutMode, PutOutcome, StoreError};
+use tracing::info;
+
+use crate::layout::{AttemptKind, AttemptObject};
+use crate::log::{Append, LogState, Pack, PackKind, Seal};
+use crate::pack::{RowOrder, Source, sort};
+use crate::schema::Table;
+use crate::{Ledger, LedgerError, PackOptions, PackWhen, codec};
 
 /// What a run produced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Format version of the manifest.
-    pub format: i32,
     /// Schema version of the tables.
     pub schema_version: i32,
     /// The run.
@@ -35,7 +42,7 @@ pub struct OutcomeCounts {
     pub faulted: u64,
     /// Attempts that ended in a fault, whatever became of their rollouts.
     pub fault_attempts: u64,
-    /// Rollouts of the plan that nothing is known of.
+    /// Rollouts of the plan that have neither.
     pub missing: u64,
 }
 
@@ -58,11 +65,157 @@ impl Ledger {
     /// Packs what is left, adds the rows of rollouts that have only faults, and writes the manifest. Calling it
     /// again is harmless; a run that goes on afterwards is simply sealed again.
     pub async fn seal(&self, options: &PackOptions) -> Result<Manifest, LedgerError> {
-        todo!("{options:?}")
+        let options = PackOptions { when: PackWhen::Always, ..options.clone() };
+        loop {
+            self.pack(&options).await?;
+            let state = self.log_state().await?;
+            if !self.pending(&state, &self.committed().await?).await?.is_empty() {
+                continue;
+            }
+            let faults = self.faults().await?;
+            if state.seal.as_ref().is_some_and(|seal| seal.faults == self.names(&faults)) {
+                return self.write_manifest(&state).await;
+            }
+            if let Append::Appended(state) = self.append_seal(state, &faults).await? {
+                info!(number = state.position, "run is sealed");
+                return self.write_manifest(&state).await;
+            }
+        }
     }
 
     /// Reads the manifest; `None` if the run was never sealed.
     pub async fn manifest(&self) -> Result<Option<Manifest>, LedgerError> {
-        todo!()
+        let path = self.layout.manifest()?;
+        let Some(bytes) = self.read(&path).await? else { return Ok(None) };
+        Ok(Some(codec::parse(path.as_str(), &bytes)?))
     }
+
+    async fn append_seal(&self, state: LogState, faults: &[AttemptObject]) -> Result<Append, LedgerError> {
+        let pack = self.fault_pack(&state, faults).await?;
+        let counts = self.counts(&state, pack.as_ref(), faults.len() as u64).await?;
+        let seal = Seal { counts, faults: self.names(faults) };
+        let stale = state.of_kind(PackKind::Faults).map(|pack| pack.name.clone()).collect();
+        let appended = self.append(state, pack.iter().cloned().collect(), stale, Some(seal)).await?;
+        if let (Append::Lost(_), Some(pack)) = (&appended, &pack) {
+            self.discard(pack).await?;
+        }
+        Ok(appended)
+    }
+
+    /// Writes the rows of all faults: the last one of each rollout without a result into the tables, and every one
+    /// into a table of its own.
+    async fn fault_pack(
+        &self,
+        state: &LogState,
+        faults: &[AttemptObject],
+    ) -> Result<Option<Pack>, LedgerError> {
+        if faults.is_empty() {
+            return Ok(None);
+        }
+        let all = self.fault_sources(faults).await?;
+        let last = last_of_each(&all, &state.covered);
+        let mut pack = if last.is_empty() {
+            Pack {
+                name: self.ids.fresh(),
+                kind: PackKind::Faults,
+                files: Vec::new(),
+                covered: Vec::new(),
+                solved: 0,
+            }
+        } else {
+            self.write_pack(PackKind::Faults, &last, u64::MAX).await?.0
+        };
+        for (table, encoded) in self.encode(&[Table::Faults], &all, u64::MAX).await?.files {
+            pack.files.push(self.store_table(table, &pack.name, encoded).await?);
+        }
+        Ok(Some(pack))
+    }
+
+    async fn counts(
+        &self,
+        state: &LogState,
+        fault_pack: Option<&Pack>,
+        fault_attempts: u64,
+    ) -> Result<OutcomeCounts, LedgerError> {
+        let faulted: HashSet<&RolloutId> = fault_pack.iter().flat_map(|pack| &pack.covered).collect();
+        let planned = self.instances().await?;
+        let ended = |rollout: &RolloutId| state.covered.contains(rollout) || faulted.contains(rollout);
+        Ok(OutcomeCounts {
+            planned: planned.len() as u64,
+            graded: state.covered.len() as u64,
+            solved: state.of_kind(PackKind::Results).map(|pack| pack.solved).sum(),
+            faulted: faulted.len() as u64,
+            fault_attempts,
+            missing: planned.keys().filter(|rollout| !ended(rollout)).count() as u64,
+        })
+    }
+
+    /// Writes the manifest of a sealed state, unless one of a later state is there.
+    async fn write_manifest(&self, state: &LogState) -> Result<Manifest, LedgerError> {
+        let path = self.layout.manifest()?;
+        let manifest = self.describe(state);
+        loop {
+            let mode = match self.store.get(&path).await {
+                Ok(Object { bytes, etag }) => {
+                    let found: Manifest = codec::parse(path.as_str(), &bytes)?;
+                    if found.log_position >= manifest.log_position {
+                        return Ok(found);
+                    }
+                    PutMode::Update(etag)
+                }
+                Err(StoreError::NotFound { .. }) => PutMode::Create,
+                Err(error) => return Err(error.into()),
+            };
+            if self.store.put(&path, codec::plain(&manifest), mode).await? != PutOutcome::Conflict {
+                return Ok(manifest);
+            }
+        }
+    }
+
+    fn describe(&self, state: &LogState) -> Manifest {
+        let mut files: Vec<ManifestFile> =
+            state.packs.values().flat_map(|pack| pack.files.iter().cloned()).collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Manifest {
+            schema_version: SCHEMA_VERSION,
+            run_id: self.run.clone(),
+            log_position: state.position,
+            counts: state.seal.as_ref().map(|seal| seal.counts).unwrap_or_default(),
+            files,
+        }
+    }
+
+    /// Every fault record, by listing.
+    pub(crate) async fn faults(&self) -> Result<Vec<AttemptObject>, LedgerError> {
+        let mut objects = self.attempt_objects(&self.layout.folder("attempts/")).await?;
+        objects.retain(|object| object.kind == AttemptKind::Fault);
+        Ok(objects)
+    }
+
+    /// Paths of attempts below the run's prefix.
+    pub(crate) fn names(&self, objects: &[AttemptObject]) -> Vec<String> {
+        objects.iter().map(|object| self.layout.relative(&object.path).to_owned()).collect()
+    }
+
+    async fn fault_sources(&self, faults: &[AttemptObject]) -> Result<Vec<Source>, LedgerError> {
+        let instances = self.instances().await?;
+        let sources = faults.iter().map(|object| Source {
+            rollout: object.rollout.clone(),
+            instance: instances.get(&object.rollout).cloned(),
+            attempt: object.attempt,
+            path: object.path.clone(),
+            stored_bytes: 0,
+        });
+        let mut sources: Vec<Source> = sources.collect();
+        sort(&mut sources, RowOrder::Task);
+        Ok(sources)
+    }
+}
+
+/// The last attempt of each rollout that has no result. `sources` are in the order of rollouts and attempts.
+fn last_of_each(sources: &[Source], covered: &HashSet<RolloutId>) -> Vec<Source> {
+    let open = sources.iter().filter(|source| !covered.contains(&source.rollout));
+    let last: BTreeMap<_, _> =
+        open.map(|source| ((&source.instance, &source.rollout), source.clone())).collect();
+    last.into_values().collect()
 }

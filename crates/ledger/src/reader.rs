@@ -1,70 +1,211 @@
 //! Reading a run at one position of its log.
 
+use std::collections::BTreeMap;
+
 use arrow_array::RecordBatch;
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use thresher_core::record::SCHEMA_VERSION;
 use thresher_core::{RolloutId, RolloutRecord};
 
-use crate::{Ledger, LedgerError, RolloutSummary};
-
-/// The tables of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Table {
-    /// One row per rollout.
-    Rollouts,
-    /// One row per step.
-    Steps,
-    /// One row per test of a verdict.
-    TestResults,
-    /// One row per attempt that ended in a fault.
-    Faults,
-}
+use crate::layout::AttemptObject;
+use crate::log::{LogState, Pack, PackKind};
+use crate::manifest::ManifestFile;
+use crate::pack::{Source, off_runtime};
+use crate::schema::{Table, table_batch};
+use crate::summary::{columns, summaries};
+use crate::{CommittedResult, Ledger, LedgerError, RolloutSummary, codec};
 
 /// A consistent view of a run, also while it goes on: each rollout once, packed or not.
 #[derive(Debug)]
 pub struct Reader {
-    pub(crate) ledger: Ledger,
+    ledger: Ledger,
+    state: LogState,
+    /// Results that no pack of this position covers.
+    unpacked: Vec<Source>,
+    /// Every fault record there is.
+    faults: Vec<AttemptObject>,
+    /// Rollouts with a result.
+    committed: BTreeMap<RolloutId, CommittedResult>,
 }
 
 impl Ledger {
     /// Opens a view of the run as it is now.
     pub async fn reader(&self) -> Result<Reader, LedgerError> {
-        todo!()
+        // The log comes first, so that a result that is packed meanwhile is unpacked in this view. The one listing of
+        // results comes last, so that a rollout is either in it or has at most faults: never both, never neither.
+        let state = self.log_state().await?;
+        let faults = self.faults().await?;
+        let committed = self.committed().await?;
+        let unpacked = self.pending(&state, &committed).await?;
+        Ok(Reader { ledger: self.clone(), state, unpacked, faults, committed })
     }
 }
 
 impl Reader {
     /// The log position that the view is of.
     pub fn position(&self) -> u64 {
-        todo!()
+        self.state.position
     }
 
     /// Whether the run is sealed at this position and nothing was added since.
     pub fn is_sealed(&self) -> bool {
-        todo!()
+        self.unpacked.is_empty()
+            && self.state.seal.as_ref().is_some_and(|seal| seal.faults == self.ledger.names(&self.faults))
     }
 
     /// Every rollout that has a result, and those that have only faults (by their last one), sorted by task and
     /// sample.
     pub async fn rollouts(&self) -> Result<Vec<RolloutSummary>, LedgerError> {
-        todo!("{:?}", self.ledger)
+        let mut rows = Vec::new();
+        for file in self.files(Table::Rollouts) {
+            for batch in self.read_file(file, &columns()).await? {
+                rows.extend(summaries(&batch).map_err(|reason| codec::damaged(&file.path, reason))?);
+            }
+        }
+        for record in self.loose_records().await? {
+            rows.push(RolloutSummary::of(&record));
+        }
+        sort(&mut rows);
+        Ok(rows)
     }
 
-    /// Every attempt that ended in a fault.
+    /// Every attempt that ended in a fault, sorted by task, sample and attempt.
     pub async fn faults(&self) -> Result<Vec<RolloutSummary>, LedgerError> {
-        todo!()
+        let mut rows = Vec::new();
+        for object in &self.faults {
+            rows.push(RolloutSummary::of(&self.ledger.fault_record(object).await?));
+        }
+        sort(&mut rows);
+        Ok(rows)
     }
 
     /// The whole record of a rollout: its result, or else its last fault; `None` if there is neither.
     pub async fn record(&self, rollout: &RolloutId) -> Result<Option<RolloutRecord>, LedgerError> {
-        todo!("{rollout}")
+        if let Some(result) = self.committed.get(rollout) {
+            return self.ledger.result(&result.shard_id, rollout).await;
+        }
+        let last = self.faults.iter().rfind(|object| object.rollout == *rollout);
+        match last {
+            Some(object) => Ok(Some(self.ledger.fault_record(object).await?)),
+            None => Ok(None),
+        }
     }
 
-    /// The rollouts whose id begins with `prefix`, as a person types it.
+    /// The rollouts of the view whose id begins with `prefix`, as a person types it; sorted.
     pub fn matching(&self, prefix: &str) -> Vec<RolloutId> {
-        todo!("{prefix}")
+        let known = self.committed.keys().chain(self.faults.iter().map(|object| &object.rollout));
+        let mut found: Vec<RolloutId> =
+            known.filter(|rollout| rollout.as_str().starts_with(prefix)).cloned().collect();
+        found.sort();
+        found.dedup();
+        found
     }
 
     /// The rows of a table as Arrow batches, packed or not; all columns if `columns` is empty.
     pub async fn batches(&self, table: Table, columns: &[&str]) -> Result<Vec<RecordBatch>, LedgerError> {
-        todo!("{table:?} {columns:?}")
+        let mut batches = Vec::new();
+        for file in self.files(table) {
+            batches.extend(self.read_file(file, columns).await?);
+        }
+        for record in self.loose_records_of(table).await? {
+            batches.extend(project(table_batch(table, &record)?, columns)?);
+        }
+        Ok(batches)
     }
+
+    /// The files of a table at this position. Fault rows are those of the last sealing: outdated once anything was
+    /// added, and then taken from the fault records instead.
+    fn files(&self, table: Table) -> impl Iterator<Item = &ManifestFile> {
+        let sealed = self.is_sealed();
+        let packs = self.state.packs.values();
+        let counted = packs.filter(move |pack: &&Pack| pack.kind == PackKind::Results || sealed);
+        counted.flat_map(|pack| &pack.files).filter(move |file| file.table == table.name())
+    }
+
+    async fn loose_records_of(&self, table: Table) -> Result<Vec<RolloutRecord>, LedgerError> {
+        if table != Table::Faults {
+            return self.loose_records().await;
+        }
+        let mut records = Vec::new();
+        if !self.is_sealed() {
+            for object in &self.faults {
+                records.push(self.ledger.fault_record(object).await?);
+            }
+        }
+        Ok(records)
+    }
+
+    /// Records whose rows are in none of [`Self::files`].
+    async fn loose_records(&self) -> Result<Vec<RolloutRecord>, LedgerError> {
+        let mut records = Vec::new();
+        for source in &self.unpacked {
+            let bytes = self.ledger.store.get(&source.path).await?.bytes;
+            records.push(codec::unpack(source.path.as_str(), &bytes)?.0);
+        }
+        if !self.is_sealed() {
+            for object in self.last_faults() {
+                records.push(self.ledger.fault_record(object).await?);
+            }
+        }
+        Ok(records)
+    }
+
+    /// The last fault of each rollout without a result.
+    fn last_faults(&self) -> impl Iterator<Item = &AttemptObject> {
+        let open = self.faults.iter().filter(|object| !self.committed.contains_key(&object.rollout));
+        // The listing is in the order of rollouts and attempts.
+        let last: BTreeMap<&RolloutId, &AttemptObject> =
+            open.map(|object| (&object.rollout, object)).collect();
+        last.into_values()
+    }
+
+    async fn read_file(
+        &self,
+        file: &ManifestFile,
+        columns: &[&str],
+    ) -> Result<Vec<RecordBatch>, LedgerError> {
+        let path = self.ledger.layout.object(&file.path)?;
+        let bytes = self.ledger.store.get(&path).await?.bytes;
+        let columns: Vec<String> = columns.iter().map(|column| (*column).to_owned()).collect();
+        let path = path.to_string();
+        off_runtime(move || decode(&path, bytes, &columns)).await
+    }
+}
+
+fn decode(path: &str, bytes: Bytes, columns: &[String]) -> Result<Vec<RecordBatch>, LedgerError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let metadata = builder.metadata().file_metadata().key_value_metadata();
+    let version = metadata.into_iter().flatten().find(|entry| entry.key == "thresher.schema_version");
+    let version = version.and_then(|entry| entry.value.as_ref()).and_then(|text| text.parse().ok());
+    let version = version.ok_or_else(|| codec::damaged(path, "it has no schema version"))?;
+    codec::refuse_newer(path, version, SCHEMA_VERSION)?;
+    let mask = if columns.is_empty() {
+        ProjectionMask::all()
+    } else {
+        ProjectionMask::columns(builder.parquet_schema(), columns.iter().map(String::as_str))
+    };
+    let batches = builder.with_projection(mask).build()?;
+    Ok(batches.collect::<Result<_, _>>().map_err(parquet::errors::ParquetError::from)?)
+}
+
+/// Cuts a batch down to `columns`, in the order of the table as a file's reader does it; no rows, no batch.
+fn project(batch: Option<RecordBatch>, columns: &[&str]) -> Result<Option<RecordBatch>, LedgerError> {
+    let Some(batch) = batch else { return Ok(None) };
+    if columns.is_empty() {
+        return Ok(Some(batch));
+    }
+    let fields = batch.schema();
+    let kept =
+        fields.fields().iter().enumerate().filter(|(_, field)| columns.contains(&field.name().as_str()));
+    let kept: Vec<usize> = kept.map(|(at, _)| at).collect();
+    Ok(Some(batch.project(&kept).map_err(parquet::errors::ParquetError::from)?))
+}
+
+fn sort(rows: &mut [RolloutSummary]) {
+    rows.sort_by(|a, b| {
+        let key = |row: &RolloutSummary| (row.sample, row.rollout_id.clone(), row.attempt);
+        a.instance_id.cmp(&b.instance_id).then_with(|| key(a).cmp(&key(b)))
+    });
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use thresher_core::{RolloutId, RolloutRecord, ShardId};
+use thresher_core::{Outcome, RolloutId, RolloutRecord, ShardId};
 
+use crate::codec;
 use crate::{Ledger, LedgerError};
 
 /// What a commit did.
@@ -29,12 +30,27 @@ impl Ledger {
     ///
     /// [`LedgerError::NotGraded`] for a faulted record.
     pub async fn commit(&self, record: &RolloutRecord) -> Result<Commit, LedgerError> {
-        todo!("{record:?}")
+        if matches!(record.outcome, Outcome::Faulted(_)) {
+            return Err(LedgerError::NotGraded(record.rollout_id.clone()));
+        }
+        let path = self.layout.result(&record.shard_id, &record.rollout_id)?;
+        if self.create(&path, codec::pack(record)).await? {
+            return Ok(Commit::Committed);
+        }
+        // A lost acknowledgement looks like a lost race: only the nonce tells them apart.
+        let bytes = self.store.get(&path).await?.bytes;
+        let (winner, _) = codec::unpack::<RolloutRecord>(path.as_str(), &bytes)?;
+        Ok(if winner.nonce == record.nonce { Commit::Committed } else { Commit::AlreadyCommitted })
     }
 
     /// The rollouts that have a result: one listing, no body is read.
     pub async fn committed(&self) -> Result<BTreeMap<RolloutId, CommittedResult>, LedgerError> {
-        todo!()
+        let listed = self.store.list(&self.layout.folder("results/")).await?;
+        let results = listed.into_iter().filter_map(|object| {
+            let (shard_id, rollout) = self.layout.parse_result(&object.path)?;
+            Some((rollout, CommittedResult { shard_id, bytes: object.size }))
+        });
+        Ok(results.collect())
     }
 
     /// Reads a rollout's result; `None` if it has none.
@@ -43,6 +59,8 @@ impl Ledger {
         shard: &ShardId,
         rollout: &RolloutId,
     ) -> Result<Option<RolloutRecord>, LedgerError> {
-        todo!("{shard} {rollout}")
+        let path = self.layout.result(shard, rollout)?;
+        let Some(bytes) = self.read(&path).await? else { return Ok(None) };
+        Ok(Some(codec::unpack(path.as_str(), &bytes)?.0))
     }
 }
