@@ -12,8 +12,9 @@
 //! - Everything here is a pure function of text and lists: no clock, no I/O, no randomness, and no panic on any input.
 //! - The output of a test run is written by code under test, so nothing here can make a fault out of it: a log that
 //!   cannot be graded gives reward 0 and a reason, never an error.
-//! - Compatible rules (`swebench`, `r2e::compat`) follow their benchmark bit for bit, weaknesses included. What this
-//!   project does better stands beside them under its own name (`read_run`, `r2e::strict`).
+//! - Compatible rules (`swebench::read_log`, `r2e::parse_compat`) follow their benchmark bit for bit, weaknesses included. What this
+//!   project does better stands beside them under its own name (`swebench::read_run`,
+//!   `r2e::parse_strict`).
 
 mod eval_script;
 mod grade;

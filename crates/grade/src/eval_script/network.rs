@@ -53,9 +53,9 @@ static FETCHES: LazyLock<Regex> = LazyLock::new(|| {
           | (?:conda|mamba|micromamba) \s+ (?:install|create|update|env)
           | (?:npm|pnpm|bun) \s+ (?:install|i|ci|add|update) \b
           | yarn (?: \s+ (?:install|add|up|--\S+) | \s* $ )
-          | (?:npx|bunx) \s | corepack \s
+          | (?:npx|bunx) \s+ (?:-y|--yes) \s | playwright \s+ install | corepack \s
           | (?:curl|wget|aria2c|ftp|scp|rsync|ssh) \s
-          | git \s (?:-\S+\s+)* (?:clone|fetch|pull|ls-remote|submodule\s+(?:update|add))
+          | git \s (?:-[cC]\s*\S+\s+|-\S+\s+)* (?:clone|fetch|pull|ls-remote|submodule\s+(?:update|add))
           | cargo \s+ (?:install|fetch|update|add)
           | go \s+ (?:get|install|mod\s+(?:download|tidy))
           | gem \s+ install | bundle \s+ (?:install|update) | composer \s+ (?:install|update|require)

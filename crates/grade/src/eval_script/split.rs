@@ -37,14 +37,14 @@ impl EvalScript {
         Self { text: text.into() }
     }
 
-    /// Gives the script as the harness 5 runs it as one command: with shebang and `set` line at the top, and with the
+    /// Gives the script as harness 5 runs it as one command: with shebang and `set` line at the top, and with the
     /// tests' exit code kept before the end marker and printed after it. A script without an end marker stays as it is.
     #[must_use]
     pub fn with_exit_code(&self) -> String {
-        let Some((_, end)) = self.markers() else { return self.text.clone() };
+        let Some(end) = self.marker_after(0, END) else { return self.text.clone() };
         let (head, body) = self.head_and_body();
-        let mut lines: Vec<&str> = head.to_vec();
         let report = format!(r#"echo "{EXIT_CODE}$SWEBENCH_TEST_EXIT_CODE""#);
+        let mut lines: Vec<&str> = head.to_vec();
         for line in body {
             if line.number == end {
                 lines.extend(["SWEBENCH_TEST_EXIT_CODE=$?", line.text, &report]);
@@ -78,10 +78,13 @@ impl EvalScript {
 
     /// Finds the numbers of the start line and of the end line after it.
     fn markers(&self) -> Option<(usize, usize)> {
-        let commands = || shell::lines(&self.text).filter(|line| !line.is_data);
-        let start = commands().find(|line| is_marker(line.text, START))?.number;
-        let end = commands().find(|line| line.number > start && is_marker(line.text, END))?.number;
-        Some((start, end))
+        let start = self.marker_after(0, START)?;
+        Some((start, self.marker_after(start, END)?))
+    }
+
+    fn marker_after(&self, number: usize, marker: &str) -> Option<usize> {
+        let mut commands = shell::lines(&self.text).filter(|line| !line.is_data && line.number > number);
+        commands.find(|line| is_marker(line.text, marker)).map(|line| line.number)
     }
 
     /// Separates the shebang and `set` lines at the top from the rest. Scripts without them get those of the harness.

@@ -83,12 +83,20 @@ fn without_json_blocks(log: &str) -> String {
     kept.join("\n")
 }
 
+/// How many bytes [`without_tag_blocks`] may look at again and again: about a second's work, and a thousand times what
+/// real logs need.
+const MAX_EFFORT: usize = 1 << 32;
+
 /// Drops `<tag>…</tag>` from the first opening tag to its nearest closing tag, again and again; opening tags inside
-/// stay, so that nested blocks of the same tag go one by one.
+/// stay, so that nested blocks of the same tag go one by one. A log that is made to take long keeps the rest.
 fn without_tag_blocks(mut log: String) -> String {
     static OPEN: LazyLock<Regex> = LazyLock::new(|| py::regex(r"<(\w+)>"));
-    let mut from = 0;
+    let (mut from, mut effort) = (0, 0);
     while let Some(found) = OPEN.captures_at(&log, from) {
+        effort += log.len() - from;
+        if effort > MAX_EFFORT {
+            break;
+        }
         let open = found.get_match();
         let (start, opening) = (open.start(), open.as_str().to_owned());
         let closing = format!("</{}>", &found[1]);

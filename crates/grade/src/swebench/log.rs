@@ -71,6 +71,20 @@ pub enum NotFound {
     Parser(#[from] ParseError),
 }
 
+impl NotFound {
+    /// Gives a word for tables: `failure_marker`, `missing_marker`, `no_results`, `exit_code_mismatch`, `parser`.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::FailureMarker(_) => "failure_marker",
+            Self::MissingMarker(_) => "missing_marker",
+            Self::NoResults => "no_results",
+            Self::ExitCodeMismatch { .. } => "exit_code_mismatch",
+            Self::Parser(_) => "parser",
+        }
+    }
+}
+
 /// Reads a stored log as a whole: newlines, markers, results, evidence, exit code.
 ///
 /// Bit for bit what harness 5.0.2 (or 4.1.0) does, with its weaknesses: the first markers and the first exit code
