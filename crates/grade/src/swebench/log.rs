@@ -60,19 +60,23 @@ pub enum NotFound {
     /// No result was found, and nothing says that a suite ran.
     #[error("no test results found")]
     NoResults,
-    /// The test command failed, but every recorded test did not.
+    /// The test command failed, but no recorded test did.
     #[error("test command exited with {exit_code}, yet no test failed")]
     ExitCodeMismatch {
         /// Exit code of the test command.
         exit_code: i64,
     },
+    /// The test command was killed, but no recorded test failed. Stored logs never say this.
+    #[error("test command was killed, yet no test failed")]
+    Killed,
     /// The parser cannot read the log; the original harness raises and writes no report.
     #[error(transparent)]
     Parser(#[from] ParseError),
 }
 
 impl NotFound {
-    /// Gives a word for tables: `failure_marker`, `missing_marker`, `no_results`, `exit_code_mismatch`, `parser`.
+    /// Gives a word for tables: `failure_marker`, `missing_marker`, `no_results`, `exit_code_mismatch`,
+    /// `killed`, `parser`.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
@@ -80,6 +84,7 @@ impl NotFound {
             Self::MissingMarker(_) => "missing_marker",
             Self::NoResults => "no_results",
             Self::ExitCodeMismatch { .. } => "exit_code_mismatch",
+            Self::Killed => "killed",
             Self::Parser(_) => "parser",
         }
     }
@@ -98,7 +103,7 @@ pub fn read_log(text: &str, parser: LogParser, generation: Generation) -> LogRea
     };
     match generation {
         Generation::V4 => settle(parser.parse_as(generation, slice).map_err(NotFound::Parser)),
-        Generation::V5 => settle(read_v5(slice, &text, exit_code_in(&text), parser)),
+        Generation::V5 => settle(read_v5(slice, &text, exit_in(&text), parser)),
     }
 }
 
@@ -109,7 +114,8 @@ pub struct RunOutput<'a> {
     pub setup: &'a str,
     /// What the test command printed, stdout and stderr interleaved.
     pub tests: &'a str,
-    /// Exit code of the test command; `None` when a signal or a deadline ended it.
+    /// Exit code of the test command; `None` when a signal ended it. The harness does not grade a run that a deadline
+    /// ended, so the caller must not either.
     pub exit_code: Option<i32>,
 }
 
@@ -132,7 +138,8 @@ pub fn read_run(run: &RunOutput<'_>, scope: Scope, parser: LogParser) -> LogRead
         Scope::TestOutput => Cow::Borrowed(&*tests),
         Scope::WholeLog => format!("{}\n{tests}", py::universal_newlines(run.setup)).into(),
     };
-    settle(read_v5(&tests, &whole, run.exit_code.map(i64::from), parser))
+    let exit = run.exit_code.map_or(Exit::Killed, |code| Exit::Code(code.into()));
+    settle(read_v5(&tests, &whole, exit, parser))
 }
 
 fn settle(result: Result<StatusMap, NotFound>) -> LogReading {
@@ -152,12 +159,18 @@ fn test_slice(text: &str) -> Result<&str, NotFound> {
     Ok(rest.split_once(END).map_or(rest, |(slice, _)| slice))
 }
 
-fn read_v5(
-    slice: &str,
-    whole: &str,
-    exit_code: Option<i64>,
-    parser: LogParser,
-) -> Result<StatusMap, NotFound> {
+/// How the test command ended.
+#[derive(Clone, Copy)]
+enum Exit {
+    /// With an exit code.
+    Code(i64),
+    /// By a signal.
+    Killed,
+    /// The log does not say.
+    Unknown,
+}
+
+fn read_v5(slice: &str, whole: &str, exit: Exit, parser: LogParser) -> Result<StatusMap, NotFound> {
     let mut map = parser.parse(slice)?;
     if map.is_empty() && whole.len() != slice.len() {
         map = parser.parse(whole)?;
@@ -166,19 +179,21 @@ fn read_v5(
         return Err(NotFound::NoResults);
     }
     let has_failure = map.iter().any(|(_, status)| status == FAILED || status == ERROR);
-    match exit_code {
-        Some(exit_code) if exit_code != 0 && !map.is_empty() && !has_failure => {
-            Err(NotFound::ExitCodeMismatch { exit_code })
-        }
-        _ => Ok(map),
+    if has_failure || map.is_empty() {
+        return Ok(map);
+    }
+    match exit {
+        Exit::Code(0) | Exit::Unknown => Ok(map),
+        Exit::Code(exit_code) => Err(NotFound::ExitCodeMismatch { exit_code }),
+        Exit::Killed => Err(NotFound::Killed),
     }
 }
 
 /// Finds the first exit code that the log reports.
-fn exit_code_in(text: &str) -> Option<i64> {
+fn exit_in(text: &str) -> Exit {
     static CODE: LazyLock<Regex> = LazyLock::new(|| py::regex(&format!(r"{EXIT_CODE}(-?[0-9]+)")));
     // A number too long for an integer is still a failure.
-    CODE.captures(text).map(|found| found[1].parse().unwrap_or(i64::MAX))
+    CODE.captures(text).map_or(Exit::Unknown, |found| Exit::Code(found[1].parse().unwrap_or(i64::MAX)))
 }
 
 /// Tells whether a summary of some runner reports that at least one test ran.

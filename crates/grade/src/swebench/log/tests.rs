@@ -139,7 +139,8 @@ fn a_run_of_ours_is_read_without_markers() {
         // setup, tests, exit code, scope, found
         ("", forged.as_str(), Some(0), Scope::TestOutput, Ok(1)),
         ("", forged.as_str(), Some(1), Scope::TestOutput, Err(NotFound::ExitCodeMismatch { exit_code: 1 })),
-        ("", forged.as_str(), None, Scope::TestOutput, Ok(1)),
+        ("", forged.as_str(), None, Scope::TestOutput, Err(NotFound::Killed)),
+        ("", "PASSED a\nFAILED b", None, Scope::TestOutput, Ok(2)),
         ("PASSED a", "nothing", Some(0), Scope::TestOutput, Err(NotFound::NoResults)),
         ("PASSED a", "nothing", Some(0), Scope::WholeLog, Ok(1)),
         ("4 passing", "nothing", Some(0), Scope::TestOutput, Err(NotFound::NoResults)),
