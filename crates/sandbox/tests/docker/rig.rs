@@ -1,0 +1,307 @@
+//! What the tests need around a daemon: a way to it, a small image, a registry, a helper process.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use bollard::models::ContainerSummary;
+use bollard::query_parameters::{
+    CreateImageOptions, ListContainersOptions, RemoveContainerOptions, RemoveImageOptions,
+};
+use futures::TryStreamExt;
+use thresher_core::run_spec::{LimitsSpec, Network};
+use thresher_core::task::ImageRef;
+use thresher_sandbox::docker::{Docker, DockerOptions};
+use thresher_sandbox::{Backend, Prepared, SandboxSpec, StartOptions};
+use tokio::sync::OnceCell;
+
+/// Programs of the test image; those that this machine lacks are left out.
+const PROGRAMS: &[&str] = &[
+    "bash",
+    "sh",
+    "perl",
+    "awk",
+    "grep",
+    "sed",
+    "find",
+    "tar",
+    "gzip",
+    "git",
+    "ps",
+    "setsid",
+    "nohup",
+    "cat",
+    "chmod",
+    "chown",
+    "cp",
+    "cut",
+    "date",
+    "dd",
+    "df",
+    "dirname",
+    "basename",
+    "echo",
+    "env",
+    "expr",
+    "false",
+    "head",
+    "id",
+    "install",
+    "kill",
+    "ln",
+    "ls",
+    "md5sum",
+    "mkdir",
+    "mkfifo",
+    "mknod",
+    "mktemp",
+    "mv",
+    "nproc",
+    "od",
+    "printf",
+    "pwd",
+    "readlink",
+    "realpath",
+    "rm",
+    "rmdir",
+    "seq",
+    "sha256sum",
+    "sleep",
+    "sort",
+    "stat",
+    "stty",
+    "sync",
+    "tail",
+    "tee",
+    "test",
+    "timeout",
+    "touch",
+    "tr",
+    "true",
+    "truncate",
+    "uname",
+    "uniq",
+    "wc",
+    "whoami",
+    "xargs",
+    "yes",
+];
+
+/// Where the guest is installed by every test of this machine.
+static GUEST_DIR: LazyLock<PathBuf> = LazyLock::new(|| std::env::temp_dir().join("thresher-test-guest"));
+
+/// The daemon to test against: `DOCKER_HOST`, else the usual socket.
+pub(crate) fn host() -> String {
+    std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into())
+}
+
+/// A client of the daemon; `None`, said on standard error, if there is none.
+pub(crate) async fn daemon() -> Option<bollard::Docker> {
+    let path = host();
+    let client = bollard::Docker::connect_with_unix(&path, 120, bollard::API_DEFAULT_VERSION).ok();
+    let answers = match &client {
+        Some(client) => client.ping().await.is_ok(),
+        None => false,
+    };
+    if !answers {
+        eprintln!("skipped: no Docker daemon answers at {path}");
+    }
+    client.filter(|_| answers)
+}
+
+/// Options for the daemon under test, with an incarnation that no other test has.
+pub(crate) fn options() -> DockerOptions {
+    DockerOptions { host: Some(host()), start: start_options(), ..DockerOptions::new(&*GUEST_DIR) }
+}
+
+fn start_options() -> StartOptions {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    StartOptions { run: "docker-test".into(), incarnation: format!("{}-{number}", std::process::id()) }
+}
+
+/// A backend, the client beside it, and the small image prepared.
+pub(crate) struct Rig {
+    pub(crate) backend: Docker,
+    pub(crate) client: bollard::Docker,
+    pub(crate) base: Prepared,
+    pub(crate) incarnation: String,
+}
+
+impl Rig {
+    /// `None` if there is no daemon.
+    pub(crate) async fn new() -> Option<Self> {
+        let client = daemon().await?;
+        let image = small_image(&client).await;
+        let options = options();
+        let incarnation = options.start.incarnation.clone();
+        let backend = Docker::connect(options).await.unwrap();
+        let base = backend.prepare(&image).await.unwrap();
+        Some(Self { backend, client, base, incarnation })
+    }
+
+    /// Containers of this rig's backend, in any state.
+    pub(crate) async fn containers(&self) -> Vec<ContainerSummary> {
+        containers(&self.client, &format!("thresher.incarnation={}", self.incarnation)).await
+    }
+}
+
+/// Containers with a label, in any state.
+pub(crate) async fn containers(client: &bollard::Docker, label: &str) -> Vec<ContainerSummary> {
+    let filters = [("label".to_owned(), vec![label.to_owned()])].into();
+    let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+    client.list_containers(Some(options)).await.unwrap()
+}
+
+/// A plain sandbox of `prepared`.
+pub(crate) fn spec(prepared: &Prepared) -> SandboxSpec {
+    SandboxSpec {
+        prepared: prepared.clone(),
+        workdir: "/work/tree".into(),
+        network: Network::None,
+        limits: LimitsSpec { memory_mb: 512, pids: 256, ..LimitsSpec::default() },
+        labels: BTreeMap::from([("purpose".to_owned(), "test".to_owned())]),
+    }
+}
+
+/// Asks again until `done`, at most for a minute: the daemon works in the background, at its own pace.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut done: impl FnMut() -> F) {
+    for _ in 0..600 {
+        if done().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("never happened: {what}");
+}
+
+/// The image that most tests run in, imported once.
+pub(crate) async fn small_image(client: &bollard::Docker) -> ImageRef {
+    static IMAGE: OnceCell<ImageRef> = OnceCell::const_new();
+    IMAGE.get_or_init(|| small_image_of(client)).await.clone()
+}
+
+/// The same for a daemon of one test's own.
+pub(crate) async fn small_image_of(client: &bollard::Docker) -> ImageRef {
+    let mut hasher = std::hash::DefaultHasher::new();
+    PROGRAMS.hash(&mut hasher);
+    let reference = format!("thresher-test/small:{:016x}", hasher.finish());
+    if client.inspect_image(&reference).await.is_err() {
+        import(client, &reference, root_file_system(), &["ENV GREETING=hello", "CMD [\"bash\"]"]).await;
+    }
+    ImageRef::Registry(reference)
+}
+
+/// Makes an image of one layer out of a tar.
+pub(crate) async fn import(client: &bollard::Docker, reference: &str, tar: Vec<u8>, changes: &[&str]) {
+    let (repo, tag) = reference.rsplit_once(':').unwrap();
+    let options = CreateImageOptions {
+        from_src: Some("-".into()),
+        repo: Some(repo.into()),
+        tag: Some(tag.into()),
+        changes: changes.iter().map(|change| (*change).to_owned()).collect(),
+        ..Default::default()
+    };
+    let import = client.create_image(Some(options), Some(bollard::body_full(tar.into())), None);
+    import.try_collect::<Vec<_>>().await.unwrap();
+}
+
+/// Removes an image by reference or id, if it is there.
+pub(crate) async fn remove_image(client: &bollard::Docker, reference: &str) {
+    let options = RemoveImageOptions { force: true, ..Default::default() };
+    drop(client.remove_image(reference, Some(options), None).await);
+}
+
+/// Removes a container at once, if it is there.
+pub(crate) async fn remove_container(client: &bollard::Docker, id: &str) {
+    let options = RemoveContainerOptions { force: true, ..Default::default() };
+    drop(client.remove_container(id, Some(options)).await);
+}
+
+/// An image's tar with a single small file, which no other image has.
+pub(crate) fn tiny_file_system(content: &[u8]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    add_file(&mut tar, "unique", content, 0o644);
+    tar.into_inner().unwrap()
+}
+
+/// Shell, usual tools and perl of this machine with the libraries that they need.
+fn root_file_system() -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for dir in
+        ["usr", "usr/bin", "usr/lib", "usr/lib64", "etc", "root", "proc", "sys", "dev", "tmp", "var", "work"]
+    {
+        add_entry(&mut tar, dir, tar::EntryType::Directory, if dir == "tmp" { 0o1777 } else { 0o755 }, None);
+    }
+    for dir in ["bin", "lib", "lib64"] {
+        add_entry(&mut tar, dir, tar::EntryType::Symlink, 0o777, Some(&format!("usr/{dir}")));
+    }
+    add_file(
+        &mut tar,
+        "etc/passwd",
+        b"root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534::/:/bin/false\n",
+        0o644,
+    );
+    add_file(&mut tar, "etc/group", b"root:x:0:\nnogroup:x:65534:\n", 0o644);
+    let programs: Vec<_> = PROGRAMS.iter().map(|name| Path::new("/usr/bin").join(name)).collect();
+    let programs = programs.into_iter().filter(|path| path.exists());
+    let files = programs.flat_map(|program| with_libraries(&program)).chain(perl_modules());
+    // By the path inside: a library is named below `/lib` and below `/usr/lib`.
+    let files: BTreeMap<_, _> = files.map(|file| (inside(&file), file)).collect();
+    for (path, file) in files {
+        add_file(&mut tar, &path, &std::fs::read(&file).unwrap(), 0o755);
+    }
+    tar.into_inner().unwrap()
+}
+
+fn with_libraries(program: &Path) -> Vec<PathBuf> {
+    let output = Command::new("ldd").arg(program).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let libraries = text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from);
+    libraries.chain([program.to_path_buf()]).filter(|path| path.exists()).collect()
+}
+
+/// perl's base modules, where Debian has them.
+fn perl_modules() -> Vec<PathBuf> {
+    let find =
+        Command::new("find").args(["/usr/lib", "-path", "*/perl-base/*", "-type", "f"]).output().unwrap();
+    String::from_utf8_lossy(&find.stdout).lines().map(PathBuf::from).collect()
+}
+
+/// The path in the image, below `usr` as its links have it.
+fn inside(path: &Path) -> String {
+    let path = path.to_str().unwrap().trim_start_matches('/');
+    if path.starts_with("usr/") { path.to_owned() } else { format!("usr/{path}") }
+}
+
+fn add_file(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8], mode: u32) {
+    let mut header = header(tar::EntryType::Regular, mode);
+    header.set_size(content.len() as u64);
+    tar.append_data(&mut header, path, content).unwrap();
+}
+
+fn add_entry(
+    tar: &mut tar::Builder<Vec<u8>>,
+    path: &str,
+    kind: tar::EntryType,
+    mode: u32,
+    link: Option<&str>,
+) {
+    let mut header = header(kind, mode);
+    match link {
+        Some(target) => tar.append_link(&mut header, path, target).unwrap(),
+        None => tar.append_data(&mut header, path, std::io::empty().take(0)).unwrap(),
+    }
+}
+
+fn header(kind: tar::EntryType, mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(0);
+    header
+}
