@@ -50,6 +50,7 @@ pub(crate) fn failure(kind: FailureKind, path: impl AsRef<Path>, message: impl I
 /// The failure that an operating-system error on `path` is.
 pub(crate) fn of_io(error: &io::Error, path: &Path) -> Failure {
     let kind = match error.raw_os_error() {
+        None if error.kind() == io::ErrorKind::NotFound => FailureKind::NotFound,
         Some(libc::ENOENT) => FailureKind::NotFound,
         Some(libc::EEXIST) => FailureKind::Exists,
         Some(libc::EISDIR) => FailureKind::IsDirectory,

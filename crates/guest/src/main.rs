@@ -7,14 +7,18 @@
 //! Started with the argument `launch` it is the launcher instead, which makes the namespaces first and then starts
 //! itself inside. Started where there is no PID namespace it does the same for its own descendants, as their subreaper.
 
+mod bundle;
 mod capture;
 mod failure;
 mod files;
 mod link;
+mod listing;
 mod processes;
 mod run;
+mod search;
 mod serve;
 mod setup;
+mod snapshot;
 mod spawn;
 mod sys;
 

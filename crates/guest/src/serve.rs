@@ -8,10 +8,12 @@ use rustix::process::DumpableBehavior;
 use thresher_guest::{Answer, FailureKind, GuestInfo, Operation, PROTOCOL_VERSION};
 
 use crate::failure::{Hangup, Stop, failure};
-use crate::files;
 use crate::link::Link;
 use crate::run::{self, Bounds};
+use crate::search::{self, Query};
 use crate::setup::{self, Prepared};
+use crate::snapshot::Snapshots;
+use crate::{bundle, files, listing};
 
 /// How long killed processes may take to go.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -27,11 +29,12 @@ pub(crate) fn serve() -> ExitCode {
 struct Guest {
     link: Link,
     prepared: Prepared,
+    snapshots: Snapshots,
 }
 
 impl Guest {
     fn new() -> io::Result<Self> {
-        Ok(Self { prepared: setup::prepare()?, link: Link::new()? })
+        Ok(Self { prepared: setup::prepare()?, link: Link::new()?, snapshots: Snapshots::default() })
     }
 
     fn serve(mut self) {
@@ -64,8 +67,20 @@ impl Guest {
             }
             Operation::Read { path, limit } => files::read(link, &path, limit),
             Operation::Write { path, mode } => files::write(link, &path, mode),
+            Operation::Symlink { path, target } => files::symlink(&path, &target),
+            Operation::Remove { path } => files::remove(&path),
+            Operation::Stat { path } => files::stat(&path),
+            Operation::List { path, max_depth, skip_hidden, max_entries } => {
+                listing::list(link, &path, &listing::Bounds { max_depth, skip_hidden, max_entries })
+            }
+            Operation::Search { path, needle, suffix, max_files, skip_hidden } => {
+                search::search(link, &path, &Query { needle, suffix, max_files, skip_hidden })
+            }
+            Operation::Snapshot { root } => self.snapshots.take(link, &root),
+            Operation::ReadMany { root, limit } => bundle::read_many(link, &root, limit),
+            Operation::Archive { path, limit } => bundle::archive(link, &path, limit),
+            Operation::Unarchive { path } => bundle::unarchive(link, &path),
             Operation::KillAll => kill_all(link),
-            _ => Err(failure(FailureKind::Other, "", "not yet").into()),
         }
     }
 }

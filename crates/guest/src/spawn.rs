@@ -23,7 +23,8 @@ pub(crate) struct Child {
     /// Reading end of its output pipes: one where the streams are merged.
     pub(crate) outputs: Vec<OwnedFd>,
     failed: OwnedFd,
-    script: Option<Script>,
+    /// Held while the command may read it.
+    _script: Option<Script>,
 }
 
 impl Child {
@@ -66,7 +67,7 @@ fn start(prepared: &mut Prepared, command: &CommandBody, merged: bool) -> io::Re
     for output in &outputs {
         rustix::io::ioctl_fionbio(output, true)?;
     }
-    Ok(Child { pid, outputs, failed, script })
+    Ok(Child { pid, outputs, failed, _script: script })
 }
 
 /// Everything the child needs, in the form that exec takes it.

@@ -1,5 +1,6 @@
 //! A live sandbox, as its users see it: the host's end of the guest protocol, the same for every backend.
 
+mod answers;
 mod binary;
 mod connection;
 #[cfg(test)]
@@ -9,6 +10,7 @@ mod tests;
 pub(crate) use binary::binary;
 pub(crate) use binary::install;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,7 +22,10 @@ use thresher_guest::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::SandboxError;
-use crate::spec::{Command, CommandEnd, CommandOutput, FileMode, Streams};
+use crate::spec::{
+    Command, CommandEnd, CommandOutput, DirEntry, EntryKind, FileMode, SearchHit, SearchQuery, SnapshotEntry,
+    Streams,
+};
 use connection::{Call, Connection};
 
 /// How long a started guest may take to answer the hello: a loaded machine starts processes slowly.
@@ -31,6 +36,12 @@ const FILE_TIME: Duration = Duration::from_secs(120);
 
 /// How long a walk over many files may take.
 const WALK_TIME: Duration = Duration::from_secs(900);
+
+/// Largest answer that is a list, in bytes.
+const MOST_ANSWER: u64 = 256 << 20;
+
+/// Largest sum of files that are read at once, in bytes.
+const MOST_READ: u64 = 256 << 20;
 
 /// How long killing everything may take.
 const KILL_TIME: Duration = Duration::from_secs(30);
@@ -53,6 +64,8 @@ pub(crate) trait Teardown: Send + Sync {
 pub struct Sandbox {
     connection: Connection,
     identity: SandboxIdentity,
+    workdir: String,
+    defaults: BTreeMap<String, String>,
     teardown: Box<dyn Teardown>,
 }
 
@@ -74,7 +87,10 @@ impl Sandbox {
     ) -> Result<Self, SandboxError> {
         let mut connection = Connection::new(Box::new(reader), Box::new(writer));
         match hello(&mut connection).await {
-            Ok(()) => Ok(Self { connection, identity, teardown }),
+            Ok(()) => {
+                let (workdir, defaults) = (String::from("/"), BTreeMap::new());
+                Ok(Self { connection, identity, workdir, defaults, teardown })
+            }
             Err(error) => {
                 drop(connection);
                 if let Err(error) = teardown.end().await {
@@ -88,6 +104,29 @@ impl Sandbox {
     /// Returns what can flip a verdict besides the patch.
     pub fn identity(&self) -> &SandboxIdentity {
         &self.identity
+    }
+
+    /// Notes where the asked-for working directory is.
+    pub(crate) fn with_workdir(self, workdir: &str) -> Self {
+        let workdir = if workdir.is_empty() { "/" } else { workdir };
+        Self { workdir: workdir.to_owned(), ..self }
+    }
+
+    /// Adds variables that commands get where they do not set them themselves.
+    pub(crate) fn with_defaults(self, defaults: BTreeMap<String, String>) -> Self {
+        Self { defaults, ..self }
+    }
+
+    /// Adds to what deviates from the environment asked for.
+    pub(crate) fn with_deviations(mut self, deviations: Vec<String>) -> Self {
+        self.identity.deviations.extend(deviations);
+        self
+    }
+
+    /// Returns the working directory: the one asked for, but where the backend cannot change the root a folder of its
+    /// own that stands in for it.
+    pub fn workdir(&self) -> &str {
+        &self.workdir
     }
 
     /// Returns what the backend knows this sandbox by.
@@ -107,7 +146,7 @@ impl Sandbox {
             merged: command.streams == Streams::Merged,
         };
         let mut body = Vec::new();
-        put_item(&command_body(command), &mut body).map_err(connection::broken_frame)?;
+        put_item(&command_body(command, &self.defaults), &mut body).map_err(connection::broken_frame)?;
         // Two streams, and slack for a guest whose own bound is lower, never higher.
         let call =
             Call::new(operation, command.timeout).body(&body).answer_limit(2 * command.output_cap as u64);
@@ -138,14 +177,109 @@ impl Sandbox {
         self.connection.call(Call::new(operation, FILE_TIME).body(content)).await.map(drop)
     }
 
+    /// Creates or replaces a symbolic link, with its missing parent folders.
+    pub async fn symlink(&mut self, path: &str, target: &[u8]) -> Result<(), SandboxError> {
+        let operation = Operation::Symlink { path: path.into(), target: Bytes::copy_from_slice(target) };
+        self.connection.call(Call::new(operation, FILE_TIME)).await.map(drop)
+    }
+
+    /// Removes a file, a link or a whole folder; one that is absent is fine.
+    pub async fn remove(&mut self, path: &str) -> Result<(), SandboxError> {
+        self.connection.call(Call::new(Operation::Remove { path: path.into() }, WALK_TIME)).await.map(drop)
+    }
+
+    /// Returns kind and size of what is at `path`, following links; `None` where nothing is.
+    pub async fn stat(&mut self, path: &str) -> Result<Option<(EntryKind, u64)>, SandboxError> {
+        let operation = Operation::Stat { path: path.into() };
+        match self.connection.call(Call::new(operation, FILE_TIME)).await?.1 {
+            Answer::Stat(found) => Ok(found.map(|(kind, size)| (answers::kind(kind), size))),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Lists a folder: parents before what is in them, siblings by name. Depth 1 is the folder's own entries; the
+    /// folder itself is not among them.
+    pub async fn list(
+        &mut self,
+        path: &str,
+        max_depth: u32,
+        skip_hidden: bool,
+        max_entries: usize,
+    ) -> Result<Vec<DirEntry>, SandboxError> {
+        let max_entries = max_entries as u64;
+        let operation = Operation::List { path: path.into(), max_depth, skip_hidden, max_entries };
+        let call = Call::new(operation, FILE_TIME).answer_limit(MOST_ANSWER);
+        answers::listing(&self.connection.call(call).await?.0)
+    }
+
+    /// Finds plain text in a file, or in the files below a folder in order of their paths.
+    pub async fn search(&mut self, query: &SearchQuery) -> Result<Vec<SearchHit>, SandboxError> {
+        let operation = Operation::Search {
+            path: query.path.clone(),
+            needle: query.needle.clone(),
+            suffix: query.suffix.clone(),
+            max_files: query.max_files as u64,
+            skip_hidden: query.skip_hidden,
+        };
+        let call = Call::new(operation, WALK_TIME).answer_limit(MOST_ANSWER);
+        answers::hits(&self.connection.call(call).await?.0)
+    }
+
+    /// Returns the files below `root` that `git add -A` would take, sorted by path.
+    ///
+    /// Ignore files and `.git/info/exclude` count, also where there is no git in the image. Tracked paths, and on later
+    /// calls the paths of the first call for this root, the baseline, are never ignored. Everything named `.git` is
+    /// passed over; the files of nested repositories are included. Unchanged files are not read again.
+    pub async fn snapshot(&mut self, root: &str) -> Result<Vec<SnapshotEntry>, SandboxError> {
+        let call = Call::new(Operation::Snapshot { root: root.into() }, WALK_TIME).answer_limit(MOST_ANSWER);
+        answers::snapshot(&self.connection.call(call).await?.0)
+    }
+
+    /// Reads many files, and the targets of links, in one round trip; `paths` are relative to `root`.
+    ///
+    /// # Errors
+    /// [`SandboxError::File`] for the first that cannot be read, and with kind `TooLarge` where they are larger than
+    /// 256 MiB together.
+    pub async fn read_many(&mut self, root: &str, paths: &[Vec<u8>]) -> Result<Vec<Bytes>, SandboxError> {
+        let mut body = Vec::new();
+        for path in paths {
+            put_item(&path.as_slice(), &mut body).map_err(connection::broken_frame)?;
+        }
+        // Each content comes with its length before it.
+        const LONGEST_PREFIX: u64 = 10;
+        let limit = MOST_READ + LONGEST_PREFIX * paths.len() as u64;
+        let operation = Operation::ReadMany { root: root.into(), limit: MOST_READ };
+        let call = Call::new(operation, WALK_TIME).body(&body).answer_limit(limit);
+        answers::contents(self.connection.call(call).await?.0, paths.len())
+    }
+
+    /// Reads a folder, or one file, out as a tar of at most `limit` bytes. Paths in it are relative to the folder.
+    pub async fn archive(&mut self, path: &str, limit: u64) -> Result<Bytes, SandboxError> {
+        let operation = Operation::Archive { path: path.into(), limit };
+        Ok(self.connection.call(Call::new(operation, WALK_TIME).answer_limit(limit)).await?.0)
+    }
+
+    /// Puts the content of a tar into a folder, which is created if absent. Modes, links and modification times are
+    /// kept, and owners by number where that is allowed. Nothing is written outside of the folder.
+    pub async fn unarchive(&mut self, path: &str, tar: &[u8]) -> Result<(), SandboxError> {
+        let operation = Operation::Unarchive { path: path.into() };
+        self.connection.call(Call::new(operation, WALK_TIME).body(tar)).await.map(drop)
+    }
+
     /// Kills every process inside but the guest, and returns when they are gone.
+    ///
+    /// # Errors
+    /// [`SandboxError::Protocol`] where processes survive, hung in the kernel.
     pub async fn kill_all(&mut self) -> Result<(), SandboxError> {
-        self.connection.call(Call::new(Operation::KillAll, KILL_TIME)).await.map(drop)
+        match self.connection.call(Call::new(Operation::KillAll, KILL_TIME)).await {
+            Err(SandboxError::File { message, .. }) => Err(SandboxError::Protocol(message)),
+            done => done.map(drop),
+        }
     }
 
     /// Ends the sandbox at once; nothing inside is asked.
     pub async fn close(self) -> Result<(), SandboxError> {
-        let Self { connection, identity: _, teardown } = self;
+        let Self { connection, identity: _, workdir: _, defaults: _, teardown } = self;
         // The end of the stream alone makes the guest end everything inside.
         drop(connection);
         teardown.end().await
@@ -172,11 +306,13 @@ fn unexpected(answer: &Answer) -> SandboxError {
     SandboxError::Protocol(format!("an answer of another operation: {answer:.200?}"))
 }
 
-fn command_body(command: &Command) -> CommandBody {
+fn command_body(command: &Command, defaults: &BTreeMap<String, String>) -> CommandBody {
     let bytes = |text: &String| Bytes::copy_from_slice(text.as_bytes());
+    let absent = defaults.iter().filter(|(name, _)| !command.env.contains_key(*name));
+    let env = command.env.iter().chain(absent);
     CommandBody {
         argv: command.argv.iter().map(bytes).collect(),
-        env: command.env.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
+        env: env.map(|(name, value)| (bytes(name), bytes(value))).collect(),
         cwd: bytes(&command.cwd),
         script: command.script.clone(),
     }

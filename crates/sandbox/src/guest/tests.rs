@@ -1,12 +1,19 @@
 //! The guest as a plain child process: everything that needs no isolation.
 
+mod commands;
+mod files;
+mod hostile;
+mod trees;
+
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::LazyLock;
 
 use tokio::process::{Child, Command as Program};
 
 use super::*;
 
-/// A guest on this machine. Killed with the sandbox.
+/// A guest on this machine.
 struct Plain {
     child: Child,
 }
@@ -25,13 +32,16 @@ impl Teardown for Plain {
     }
 }
 
-async fn plain() -> Sandbox {
-    static FOLDER: std::sync::LazyLock<tempfile::TempDir> =
-        std::sync::LazyLock::new(|| tempfile::tempdir().unwrap());
-    static GUEST: std::sync::LazyLock<std::path::PathBuf> =
-        std::sync::LazyLock::new(|| install(FOLDER.path()).unwrap());
+static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
+static GUEST: LazyLock<PathBuf> = LazyLock::new(|| install(FOLDER.path()).unwrap());
+
+fn started() -> Child {
     let mut program = Program::new(&*GUEST);
-    let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+async fn plain() -> Sandbox {
+    let mut child = started();
     let (reader, writer) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
     Sandbox::attach(reader, writer, SandboxIdentity::default(), Box::new(Plain { child })).await.unwrap()
 }
@@ -40,17 +50,12 @@ fn bash(script: &str) -> Command {
     Command::bash(script).env([("PATH".into(), "/usr/bin:/bin".into())].into())
 }
 
-#[tokio::test]
-async fn a_command_runs_and_its_ends_are_told_apart() {
-    let mut sandbox = plain().await;
-    for (script, end, output) in [
-        ("echo hello; echo world >&2", CommandEnd::Exited(0), "hello\nworld\n"),
-        ("exit 7", CommandEnd::Exited(7), ""),
-        ("kill -9 $$", CommandEnd::Signaled(9), ""),
-        ("cat", CommandEnd::Exited(0), ""),
-    ] {
-        let got = sandbox.run(&bash(script)).await.unwrap();
-        assert_eq!((got.end, &got.stdout[..]), (end, output.as_bytes()), "{script}");
-    }
-    sandbox.close().await.unwrap();
+async fn output(sandbox: &mut Sandbox, script: &str) -> String {
+    let output = sandbox.run(&bash(script)).await.unwrap();
+    assert_eq!(output.end, CommandEnd::Exited(0), "{script}: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stdout.to_vec()).unwrap().trim_end().to_owned()
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
 }
