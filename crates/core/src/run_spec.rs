@@ -287,6 +287,9 @@ pub struct SandboxSpec {
     pub registry_map: BTreeMap<String, String>,
     /// Folder of OCI layouts and `docker save` archives for the embedded backend.
     pub images: Option<String>,
+    /// Whether the embedded backend may fall back to a plain process, without isolation, where namespaces are
+    /// refused. Only for tasks that are known to be harmless.
+    pub allow_process_fallback: bool,
     /// Resource limits of every sandbox.
     pub limits: LimitsSpec,
 }
@@ -299,6 +302,7 @@ impl Default for SandboxSpec {
             pull: PullPolicy::Missing,
             registry_map: BTreeMap::new(),
             images: None,
+            allow_process_fallback: false,
             limits: LimitsSpec::default(),
         }
     }
@@ -433,8 +437,9 @@ fn two() -> u32 {
 
 /// A readable difference between two specs where they must agree for a run to be continued, or nothing.
 ///
-/// Identity is dataset, agent, model name, sampling and grading rule. Concurrency, budgets, endpoints, retries
-/// and the number of samples may change between invocations.
+/// Identity is agent, model name, sampling, sandbox limits and grading rule; the dataset's content is compared by
+/// its fingerprint elsewhere. Paths, concurrency, budgets, endpoints, retries, selection and the number of samples
+/// may change between invocations.
 pub fn identity_difference(old: &RunSpec, new: &RunSpec) -> Vec<String> {
     let (old, new) = (identity(old), identity(new));
     let mut lines = Vec::new();
@@ -444,10 +449,10 @@ pub fn identity_difference(old: &RunSpec, new: &RunSpec) -> Vec<String> {
 
 fn identity(spec: &RunSpec) -> serde_json::Value {
     serde_json::json!({
-        "dataset": { "path": spec.dataset.path, "family": spec.dataset.family },
         "agent": spec.agent,
         "model": spec.model.as_ref().map(|model| serde_json::json!({
-            "name": model.name, "replay": model.replay, "sampling": model.sampling, "extra_body": model.extra_body,
+            "name": model.name, "replay": model.replay.is_some(), "sampling": model.sampling,
+            "extra_body": model.extra_body,
         })),
         "sandbox": { "network": spec.sandbox.network, "limits": spec.sandbox.limits },
         "grading": { "rule": spec.grading.rule, "network": spec.grading.network },
@@ -492,7 +497,8 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_refused() {
-        let error = serde_json::from_str::<RunSpec>(r#"{"dataset": {"path": "a"}, "sample": 2}"#).unwrap_err();
+        let error =
+            serde_json::from_str::<RunSpec>(r#"{"dataset": {"path": "a"}, "sample": 2}"#).unwrap_err();
         assert!(error.to_string().contains("unknown field `sample`"), "{error}");
     }
 }

@@ -211,3 +211,38 @@ fn check_numbers(spec: &ModelSpec) -> Result<(), LlmSetupError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn client(settings: serde_json::Value) -> OpenAiClient {
+        let spec = json!({ "name": "m", "base_url": "http://127.0.0.1:1/v1", "client": settings });
+        OpenAiClient::new(&serde_json::from_value(spec).unwrap(), None).unwrap()
+    }
+
+    fn pause(client: &OpenAiClient, asked: Option<u64>, tries: u32, left: u64) -> Result<Duration, String> {
+        let asked = asked.map(Duration::from_secs);
+        let setback = Setback { reason: "busy".into(), asked, overloaded: true };
+        client.pause_after(&setback, tries, Instant::now() + Duration::from_secs(left))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_endpoint_names_the_pause_and_limits_end_it() {
+        let client = client(json!({ "max_tries": 4, "backoff_ms": 1_000, "max_backoff_ms": 2_000 }));
+        let within = |from: u64, to: u64| Duration::from_secs(from)..=Duration::from_secs(to);
+        for _ in 0..20 {
+            assert!(within(0, 1).contains(&pause(&client, None, 1, 600).unwrap()));
+            assert!(within(0, 2).contains(&pause(&client, None, 3, 600).unwrap()));
+            assert!(within(60, 61).contains(&pause(&client, Some(60), 1, 600).unwrap()));
+        }
+        assert!(pause(&client, Some(60), 1, 60).unwrap_err().contains("time limit"));
+        assert!(pause(&client, None, 4, 600).unwrap_err().contains("all tries"));
+        // The retries above came out of the budget, those that were refused did not.
+        let left = (0..1_000).take_while(|_| pause(&client, None, 1, 600).is_ok()).count();
+        assert_eq!(left, 100 - 60);
+        assert!(pause(&client, None, 1, 600).unwrap_err().contains("budget"));
+    }
+}

@@ -1,0 +1,206 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Runs software-engineering agents on thousands of tasks and turns what they did into training data.
+#[derive(Parser, Debug)]
+#[command(name = "thresher", version, after_help = exit_codes(), propagate_version = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(ClapArgs, Debug, Clone)]
+pub(crate) struct GlobalArgs {
+    /// What is logged to stderr, as in `warn` or `thresher_rollout=debug`.
+    #[arg(long, global = true, env = "THRESHER_LOG", value_name = "FILTER", default_value = "warn")]
+    pub(crate) log: String,
+    /// How the log looks.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Compact)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// Log formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Compact,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The verbs.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Runs a job, or goes on with one: the same command on the same run directory resumes.
+    Run(Box<RunArgs>),
+    /// Shows what a run has found so far: outcomes, solve rate, faults, cost, time.
+    Report(ReportArgs),
+    /// Shows one trajectory.
+    Show(ShowArgs),
+    /// Grades a stored log of a SWE-bench or R2E-Gym instance.
+    Grade(GradeArgs),
+    /// Checks this machine: what is missing for which backend, and how to fix it.
+    Doctor(DoctorArgs),
+    /// Prints the JSON schema of job files.
+    Schema,
+}
+
+/// `thresher run`.
+#[derive(ClapArgs, Debug, Default)]
+pub(crate) struct RunArgs {
+    /// Job file (YAML). Flags below override it; with `--dataset` it may be left out.
+    pub(crate) job: Option<PathBuf>,
+    /// Dataset: a Parquet, JSONL or JSON file, or a directory of them.
+    #[arg(short = 'd', long, value_name = "PATH")]
+    pub(crate) dataset: Option<String>,
+    /// Agent: `r2egym`, `oracle` or `null`.
+    #[arg(short = 'a', long, value_name = "NAME")]
+    pub(crate) agent: Option<String>,
+    /// Model name as the endpoint knows it.
+    #[arg(short = 'm', long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// OpenAI-compatible endpoint.
+    #[arg(long, value_name = "URL")]
+    pub(crate) base_url: Option<String>,
+    /// Name of the environment variable that holds the endpoint's key.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) api_key_env: Option<String>,
+    /// Recorded model replies, used instead of an endpoint.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) replay: Option<String>,
+    /// Sandbox backend: `embedded`, `docker` or `process`.
+    #[arg(short = 'b', long, value_name = "NAME")]
+    pub(crate) backend: Option<String>,
+    /// Folder of OCI layouts and `docker save` archives for the embedded backend.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) images: Option<String>,
+    /// Run without isolation when nothing better is possible: same as `--backend process`.
+    #[arg(long)]
+    pub(crate) no_isolation: bool,
+    /// Rollouts at a time.
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) concurrency: Option<u32>,
+    /// Rollouts per task.
+    #[arg(short = 'k', long, value_name = "N")]
+    pub(crate) samples: Option<u32>,
+    /// Sampling temperature.
+    #[arg(long, value_name = "T")]
+    pub(crate) temperature: Option<f32>,
+    /// Rows to skip.
+    #[arg(long, value_name = "N")]
+    pub(crate) start: Option<u64>,
+    /// Rows to keep at most.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Keep rows whose instance id matches; may be given more than once.
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) only: Vec<String>,
+    /// Keep rows for which the expression over their columns is true.
+    #[arg(long, value_name = "EXPR")]
+    pub(crate) filter: Option<String>,
+    /// Shuffle rows with this seed, in numpy's and so R2E-Gym's order.
+    #[arg(long, value_name = "SEED")]
+    pub(crate) shuffle: Option<u64>,
+    /// Run directory.
+    #[arg(short = 'o', long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Folder for what outlives runs: baseline contents, hidden tests, unpacked images.
+    #[arg(long, value_name = "DIR", env = "THRESHER_CACHE")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Print the plan and stop.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print the result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// No progress view.
+    #[arg(short = 'q', long)]
+    pub(crate) quiet: bool,
+}
+
+/// `thresher report`.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct ReportArgs {
+    /// Run directory.
+    pub(crate) run: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `thresher show`.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct ShowArgs {
+    /// Run directory.
+    pub(crate) run: PathBuf,
+    /// Rollout id or a prefix of it, or an instance id with an optional `#sample`.
+    pub(crate) rollout: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show observations whole instead of their first and last lines.
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+/// `thresher grade`.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct GradeArgs {
+    /// Dataset that holds the instance.
+    #[arg(short = 'd', long, value_name = "PATH")]
+    pub(crate) dataset: PathBuf,
+    /// Instance id.
+    #[arg(short = 'i', long, value_name = "ID")]
+    pub(crate) instance: String,
+    /// Stored log of the test run; `-` reads standard input.
+    #[arg(short = 'l', long, value_name = "FILE")]
+    pub(crate) log: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Use the seed's own rule, bit for bit (R2E-Gym rows).
+    #[arg(long)]
+    pub(crate) compat: bool,
+}
+
+/// `thresher doctor`.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Job file whose model endpoint and backend are checked too.
+    pub(crate) job: Option<PathBuf>,
+    /// Model endpoint to check.
+    #[arg(long, value_name = "URL")]
+    pub(crate) base_url: Option<String>,
+    /// Name of the environment variable that holds the endpoint's key.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) api_key_env: Option<String>,
+    /// Folder for what outlives runs.
+    #[arg(long, value_name = "DIR", env = "THRESHER_CACHE")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn exit_codes() -> String {
+    let lines = thresher_core::exit_code::ALL.iter().map(|(code, meaning)| format!("  {code:>3}  {meaning}"));
+    format!("Exit codes:\n{}", lines.collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,44 @@
+//! The verbs: one short file each.
+
+mod doctor;
+mod grade;
+mod report;
+mod run;
+mod schema;
+mod show;
+
+use crate::args::{Args, Command};
+use crate::exit::Failure;
+
+/// Runs the command that was asked for and gives its exit code.
+pub(crate) fn run(args: Args) -> Result<i32, Failure> {
+    match args.command {
+        Command::Run(args) => block_on(run::run(*args)),
+        Command::Report(args) => block_on(report::run(args)),
+        Command::Show(args) => block_on(show::run(args)),
+        Command::Grade(args) => grade::run(&args),
+        Command::Doctor(args) => block_on(doctor::run(args)),
+        Command::Schema => schema::run(),
+    }
+}
+
+fn block_on(work: impl Future<Output = Result<i32, Failure>>) -> Result<i32, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+/// Prints a result on stdout.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        stdout.write_all(b"\n")?;
+    }
+    stdout.flush()?;
+    Ok(())
+}
+
+/// Prints a result on stdout as JSON.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    print(&serde_json::to_string_pretty(value)?)
+}

@@ -1,0 +1,310 @@
+//! `thresher run`: plan, work, report. The same command on the same run directory resumes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde_json::json;
+use thresher_core::id::RolloutKey;
+use thresher_core::plan::Plan;
+use thresher_core::run_spec::AgentName;
+use thresher_core::{RolloutId, RunSpec, Secret, Sha256Hex, exit_code};
+use thresher_dataset::{Dataset, Selection};
+use thresher_ledger::{DatasetIdentity, Ledger, LedgerError, LockError, RunLock, StoredPlan};
+use thresher_rollout::engine::EngineParts;
+use thresher_rollout::llm::{self, Llm};
+use thresher_rollout::{Clock, agent};
+use thresher_worker::{StopCause, Worker, WorkerParts, WorkerReport};
+
+use super::{print, print_json, report};
+use crate::args::RunArgs;
+use crate::backend::{self, Built};
+use crate::exit::{Failure, WithCode as _};
+use crate::job::Job;
+use crate::progress::{Mode, View};
+use crate::run_dir;
+
+/// Runs the job.
+pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
+    let job = Job::from_args(&args)?;
+    let dataset = open_dataset(&job)?;
+    let selection = dataset.plan(&job.spec.dataset.select).code(exit_code::DATA)?;
+    let plan = plan(&job.spec, selection);
+    if args.dry_run {
+        return dry_run(&job, &plan, args.json);
+    }
+    if plan.tasks.is_empty() {
+        return Err(nothing_to_run(&plan));
+    }
+    let model = connect(&job)?;
+    let cache = run_dir::cache(args.cache.as_deref());
+    let dir = args.out.clone().unwrap_or_else(|| run_dir::default_for(job.spec.name.as_deref()));
+    let _lock = lock(&dir)?;
+    let ledger = run_dir::open(&dir)?;
+    let stored = extend_plan(&ledger, &job, &dataset, &plan).await?;
+    let built = backend::build(&job, &cache, ledger.run()).await?;
+
+    let view = Arc::new(View::new(Mode::fitting(args.quiet)));
+    let scratch =
+        tempfile::Builder::new().prefix("thresher-").tempdir().context("failed to make a scratch folder")?;
+    let signals = crate::signals::Signals::listen()?;
+    let parts = WorkerParts {
+        slots: slots(&job.spec),
+        observer: Arc::clone(&view) as Arc<dyn thresher_worker::Observer>,
+        drain: signals.drain(),
+        engine: engine(&job, &ledger, &dataset, built, model, &cache, scratch.path()),
+        ledger: ledger.clone(),
+        plan: stored,
+        dataset: Arc::new(dataset),
+    };
+    let worked = tokio::select! {
+        worked = work(parts) => worked,
+        () = signals.stopped() => {
+            view.close();
+            return Ok(stopped(&dir));
+        }
+    };
+    view.close();
+    finish(&worked?, &ledger, &dir, args.json).await
+}
+
+async fn work(parts: WorkerParts) -> Result<WorkerReport, Failure> {
+    Ok(Box::pin(Worker::new(parts).await?.run()).await?)
+}
+
+fn open_dataset(job: &Job) -> Result<Dataset, Failure> {
+    Dataset::open(&job.spec.dataset, &job.base).code(exit_code::DATA)
+}
+
+/// Makes the plan: a pure function of spec and selection.
+fn plan(spec: &RunSpec, selection: Selection) -> Plan {
+    let agent_sha256 = agent::identity_sha256(&spec.agent);
+    let model = spec.model.as_ref().filter(|_| needs_model(spec));
+    let model = model.map(
+        |model| json!({ "name": model.name, "sampling": model.sampling, "extra_body": model.extra_body }),
+    );
+    let model_sha256 = Sha256Hex::of(json!(model).to_string().as_bytes());
+    Plan::new(selection.tasks, selection.refused, 0..spec.samples, |task, sample| {
+        RolloutId::derive(&RolloutKey {
+            instance_id: &task.instance_id,
+            row_sha256: &task.row_sha256,
+            agent_sha256: &agent_sha256,
+            model_sha256: &model_sha256,
+            sample,
+        })
+    })
+}
+
+fn needs_model(spec: &RunSpec) -> bool {
+    spec.agent.name == AgentName::R2egym
+}
+
+fn nothing_to_run(plan: &Plan) -> Failure {
+    let failure = Failure::new(exit_code::DATA, anyhow::anyhow!("no task is selected that can be run"));
+    match plan.refused.first() {
+        Some(refused) => {
+            let name = refused
+                .instance_id
+                .as_ref()
+                .map_or_else(|| format!("row {}", refused.row), ToString::to_string);
+            failure.hint(format!(
+                "{} rows were refused; the first is {name}: {}",
+                plan.refused.len(),
+                refused.reason
+            ))
+        }
+        None => failure.hint("the selection (start, limit, only, filter) leaves no row"),
+    }
+}
+
+fn dry_run(job: &Job, plan: &Plan, as_json: bool) -> Result<i32, Failure> {
+    if as_json {
+        print_json(&json!({ "job": job.spec, "plan": plan }))?;
+        return Ok(exit_code::OK);
+    }
+    let spec = &job.spec;
+    let model = spec.model.as_ref().filter(|_| needs_model(spec)).map_or("none", |model| model.name.as_str());
+    let mut lines = vec![
+        format!("dataset   {}", spec.dataset.path),
+        format!("tasks     {} in {} shards (one per image)", plan.tasks.len(), plan.shards.len()),
+        format!("rollouts  {} ({} samples per task)", plan.rollout_count(), spec.samples),
+        format!("agent     {}, model {model}", spec.agent.name.as_str()),
+        format!("sandbox   {}, {} at a time", spec.sandbox.backend.as_str(), slots(spec)),
+        format!(
+            "at most   {} agent steps",
+            plan.rollout_count() as u64 * u64::from(spec.agent.max_steps_hard)
+        ),
+    ];
+    lines.push(match cost_bound(spec, plan) {
+        Some(bound) => format!("cost      at most {bound:.2} USD"),
+        None => "cost      unbounded: state agent.max_cost_usd or budget.cost_usd to bound it".to_owned(),
+    });
+    let refused = |row: &thresher_core::plan::RefusedRow| {
+        let name = row.instance_id.as_ref().map_or_else(|| format!("row {}", row.row), ToString::to_string);
+        format!("refused   {name}: {}", row.reason)
+    };
+    lines.extend(plan.refused.iter().map(refused));
+    print(&lines.join("\n"))?;
+    Ok(exit_code::OK)
+}
+
+fn cost_bound(spec: &RunSpec, plan: &Plan) -> Option<f64> {
+    if !needs_model(spec) {
+        return Some(0.0);
+    }
+    let per_rollout = spec.agent.max_cost_usd.map(|cap| cap * plan.rollout_count() as f64);
+    match (per_rollout, spec.budget.cost_usd) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+fn connect(job: &Job) -> Result<Option<Arc<dyn Llm>>, Failure> {
+    if !needs_model(&job.spec) {
+        return Ok(None);
+    }
+    let Some(spec) = &job.spec.model else {
+        return Err(Failure::usage(format!("agent {} needs a model", job.spec.agent.name.as_str()))
+            .hint("give --model NAME --base-url URL, or a `model` section in the job file"));
+    };
+    let key = api_key(spec.api_key_env.as_deref())?;
+    let replay = spec.replay.as_deref().map(|path| job.path(path));
+    llm::connect(spec, key, replay).map(Some).code(exit_code::USAGE)
+}
+
+/// Reads the key from the environment variable that the job names.
+pub(super) fn api_key(variable: Option<&str>) -> Result<Option<Secret>, Failure> {
+    let Some(variable) = variable else { return Ok(None) };
+    match std::env::var(variable) {
+        Ok(key) if !key.trim().is_empty() => Ok(Some(Secret::new(key.trim()))),
+        _ => Err(Failure::usage(format!("environment variable {variable} holds no API key"))
+            .hint(format!("export {variable}=…, or leave model.api_key_env out if the endpoint needs none"))),
+    }
+}
+
+fn lock(dir: &Path) -> Result<RunLock, Failure> {
+    RunLock::acquire(dir).map_err(|error| match error {
+        LockError::Held { .. } => Failure::new(exit_code::CONFLICT, error)
+            .hint("wait for it, stop it with Ctrl-C, or give another directory with --out"),
+        LockError::Io { .. } => Failure::new(exit_code::FAILURE, error),
+    })
+}
+
+async fn extend_plan(
+    ledger: &Ledger,
+    job: &Job,
+    dataset: &Dataset,
+    plan: &Plan,
+) -> Result<StoredPlan, Failure> {
+    let identity = DatasetIdentity {
+        name: dataset.name().to_owned(),
+        family: dataset.family(),
+        fingerprint: dataset.fingerprint().clone(),
+        rows: dataset.len() as u64,
+    };
+    ledger.extend_plan(&job.spec, &identity, plan).await.map_err(|error| match error {
+        LedgerError::DifferentJob { .. } => Failure::new(exit_code::CONFLICT, error)
+            .hint("a run keeps its job; give another directory with --out for a different one"),
+        other => other.into(),
+    })
+}
+
+fn slots(spec: &RunSpec) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    spec.concurrency.map_or(processors, |concurrency| concurrency as usize)
+}
+
+type MakeEngine = Box<dyn FnOnce(Arc<dyn thresher_rollout::Journal>) -> EngineParts + Send>;
+
+fn engine(
+    job: &Job,
+    ledger: &Ledger,
+    dataset: &Dataset,
+    built: Built,
+    model: Option<Arc<dyn Llm>>,
+    cache: &Path,
+    scratch: &Path,
+) -> MakeEngine {
+    let mut spec = job.spec.clone();
+    spec.sandbox.backend = built.name;
+    let (run, fingerprint) = (ledger.run().clone(), dataset.fingerprint().clone());
+    let (cache, scratch) = (cache.to_owned(), scratch.to_owned());
+    Box::new(move |journal| EngineParts {
+        labels: [("run".to_owned(), run.to_string())].into(),
+        run,
+        dataset_fingerprint: fingerprint,
+        spec: Arc::new(spec),
+        backend: built.backend,
+        model,
+        journal,
+        cache,
+        scratch,
+        clock: Clock::system(),
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "a stop is told to whoever asked for it, not on stdout")]
+fn stopped(dir: &Path) -> i32 {
+    eprintln!("thresher: stopped; what was running is lost, the rest is valid");
+    eprintln!("hint: the same command goes on with {}", dir.display());
+    exit_code::STOPPED
+}
+
+async fn finish(worked: &WorkerReport, ledger: &Ledger, dir: &Path, as_json: bool) -> Result<i32, Failure> {
+    let report = report::of(ledger).await?;
+    let (code, note) = ending(worked);
+    if as_json {
+        let stopped = note.as_ref();
+        print_json(
+            &json!({ "run_dir": dir, "exit_code": code, "stopped": stopped, "report": report, "manifest": worked.manifest }),
+        )?;
+        return Ok(code);
+    }
+    let mut text = report::text(&report);
+    text.push_str("\n\n");
+    if let Some(note) = note {
+        text.push_str(&format!("{note}\n\n"));
+    }
+    text.push_str(&next_steps(worked, &report, dir));
+    print(&text)?;
+    Ok(code)
+}
+
+/// The exit code, and a note where the run is not finished.
+fn ending(worked: &WorkerReport) -> (i32, Option<String>) {
+    let left = worked.remaining;
+    match &worked.stopped {
+        Some(StopCause::Configuration(fault)) => {
+            let note =
+                format!("stopped: {fault}\nEvery further rollout would fail alike; {left} were not begun.");
+            (exit_code::FAULTED, Some(note))
+        }
+        Some(StopCause::Budget(which)) => {
+            (exit_code::DRAINED, Some(format!("stopped: {which}; {left} rollouts were not begun.")))
+        }
+        Some(StopCause::Drained) if left > 0 => (
+            exit_code::DRAINED,
+            Some(format!("drained: {left} rollouts were not begun; the same command goes on.")),
+        ),
+        _ if worked.faulted > 0 => (
+            exit_code::FAULTED,
+            Some(format!("{} rollouts are faulted; the same command tries them again.", worked.faulted)),
+        ),
+        _ => (exit_code::OK, None),
+    }
+}
+
+fn next_steps(worked: &WorkerReport, report: &report::Report, dir: &Path) -> String {
+    let mut lines = vec!["Parquet files".to_owned()];
+    for file in &worked.manifest.files {
+        let path = dir.join(&file.path);
+        lines.push(format!("  {}  ({} rows of {})", path.display(), file.rows, file.table));
+    }
+    let dir = dir.display();
+    let example = report.example.as_ref().map_or("INSTANCE".to_owned(), ToString::to_string);
+    lines.push("\nTry next".to_owned());
+    lines.push(format!("  thresher show {dir} '{example}'     one trajectory, step by step"));
+    lines.push(format!("  thresher report {dir}      these tables again; --json for programs"));
+    lines.push("  thresher run JOB.yaml -k 4      more samples of every task, into the same run".to_owned());
+    lines.join("\n")
+}

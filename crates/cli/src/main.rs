@@ -1,0 +1,20 @@
+//! The `thresher` command: parse, build, call.
+
+mod args;
+mod backend;
+mod command;
+mod exit;
+mod job;
+mod progress;
+mod run_dir;
+mod signals;
+mod table;
+mod telemetry;
+
+use clap::Parser as _;
+
+fn main() -> std::process::ExitCode {
+    let args = args::Args::parse();
+    telemetry::init(&args.global);
+    exit::report(command::run(args))
+}

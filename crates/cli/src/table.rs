@@ -1,0 +1,47 @@
+//! Tables on stdout.
+
+use comfy_table::{ContentArrangement, Table, presets};
+
+/// A table with a header, borderless, as wide as the terminal allows.
+pub(crate) fn new<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header);
+    table
+}
+
+/// Milliseconds in a unit that reads well.
+pub(crate) fn duration(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{:.1} s", ms as f64 / 1e3),
+        60_000..3_600_000 => format!("{}m{:02}s", ms / 60_000, ms / 1_000 % 60),
+        _ => format!("{}h{:02}m", ms / 3_600_000, ms / 60_000 % 60),
+    }
+}
+
+/// A count with thousands separated.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        let durations = [(5, "5 ms"), (1_500, "1.5 s"), (61_000, "1m01s"), (7_260_000, "2h01m")];
+        durations.iter().for_each(|(ms, text)| assert_eq!(duration(*ms), *text));
+        let counts = [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")];
+        counts.iter().for_each(|(number, text)| assert_eq!(count(*number), *text));
+    }
+}

@@ -1,0 +1,210 @@
+//! Makes an image fit for agents, once per digest.
+//!
+//! Images are dirty before an agent starts: they hold the hidden tests, the repository's future history and stale
+//! caches. All of that is done once in a sandbox of the pristine image, verified, and kept as a derived layer from
+//! which every later sandbox starts. The hidden tests are read out to the node's cache; only grading sandboxes get them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use thresher_core::fault::{Blame, Fault, Phase, Retry};
+use thresher_core::run_spec::{Network, SandboxSpec as SandboxSettings};
+use thresher_core::task::{Family, ImageRef};
+use thresher_core::{Sha256Hex, Task};
+use thresher_sandbox::{Backend, Command, Prepared, Sandbox, SandboxSpec};
+use tokio::sync::OnceCell;
+
+use crate::blobs::{disk_fault, write_atomically};
+
+/// Version of set-up and scrub; it is part of the derived layer's key and of every record.
+pub const SETUP_VERSION: &str = "1";
+
+/// Limit of a hidden-test bundle, in bytes.
+const BUNDLE_LIMIT: u64 = 256 << 20;
+/// Where hidden files wait inside the pristine sandbox to be read out.
+const STAGE: &str = "/.thresher-hidden";
+
+/// An environment ready for rollouts.
+#[derive(Debug)]
+pub struct Environment {
+    /// The image with set-up and scrub done: what sandboxes start from.
+    pub prepared: Prepared,
+    /// Digest of the pristine image.
+    pub digest: String,
+    /// The hidden tests as a tar, on the node's disk; `None` where the image holds none.
+    pub hidden: Option<PathBuf>,
+    /// What deviates from the family's own environment.
+    pub deviations: Vec<String>,
+    /// Milliseconds that making it took in this process: pulling, and set-up.
+    pub pull_ms: u64,
+    pub(crate) captured: OnceCell<BTreeMap<String, String>>,
+}
+
+/// The environments of this process, each made once.
+pub struct Environments {
+    backend: Arc<dyn Backend>,
+    settings: SandboxSettings,
+    cache: PathBuf,
+    labels: BTreeMap<String, String>,
+    ready: Mutex<HashMap<(ImageRef, Family), Arc<OnceCell<Arc<Environment>>>>>,
+}
+
+impl Environments {
+    /// Makes environments with `backend`; hidden tests are cached below `cache`.
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        settings: SandboxSettings,
+        cache: PathBuf,
+        labels: BTreeMap<String, String>,
+    ) -> Self {
+        Self { backend, settings, cache, labels, ready: Mutex::default() }
+    }
+
+    /// The environment of `task`: a second caller waits for the first, and a failure is tried again by the next.
+    pub async fn get(&self, task: &Task) -> Result<Arc<Environment>, Fault> {
+        let key = (task.environment.image.clone(), task.family);
+        let cell = {
+            let mut ready = self.ready.lock().expect("no holder of this lock panics");
+            Arc::clone(ready.entry(key).or_default())
+        };
+        cell.get_or_try_init(|| async { self.make(task).await.map(Arc::new) }).await.cloned()
+    }
+
+    async fn make(&self, task: &Task) -> Result<Environment, Fault> {
+        let started = Instant::now();
+        let image = &task.environment.image;
+        let pristine = self.backend.prepare(image).await.map_err(|error| fault(&error, Phase::Pull))?;
+        let pull_ms = started.elapsed().as_millis() as u64;
+        let digest = pristine.digest.clone();
+        let Some(recipe) = Recipe::of(task.family) else {
+            return Ok(Environment::new(pristine, digest, None, Vec::new(), pull_ms));
+        };
+        let key = layer_key(task.family, &digest);
+        let (bundle, notes) =
+            (self.cache.join(format!("hidden/{key}.tar")), self.cache.join(format!("hidden/{key}.notes")));
+        let known =
+            self.backend.derived(&pristine, &key).await.map_err(|error| fault(&error, Phase::Setup))?;
+        let prepared = match known {
+            Some(derived) if notes.is_file() => derived,
+            _ => self.derive(task, &pristine, &key, &recipe, &bundle, &notes).await?,
+        };
+        let deviations = std::fs::read_to_string(&notes).map_err(|error| disk_fault(&notes, &error))?;
+        let deviations = deviations.lines().map(str::to_owned).collect();
+        let hidden = bundle.is_file().then_some(bundle);
+        Ok(Environment::new(prepared, digest, hidden, deviations, pull_ms))
+    }
+
+    /// Sets the pristine image up, reads the hidden tests out, scrubs, and keeps the result.
+    async fn derive(
+        &self,
+        task: &Task,
+        pristine: &Prepared,
+        key: &str,
+        recipe: &Recipe,
+        bundle: &std::path::Path,
+        notes: &std::path::Path,
+    ) -> Result<Prepared, Fault> {
+        let mut sandbox = self.start_pristine(task, pristine).await?;
+        let report = run_script(&mut sandbox, recipe.script).await?;
+        if let Some(tar) = read_bundle(&mut sandbox).await? {
+            write_atomically(bundle, &tar).map_err(|error| disk_fault(bundle, &error))?;
+        }
+        sandbox.remove(STAGE).await.map_err(|error| fault(&error, Phase::Setup))?;
+        sandbox.kill_all().await.map_err(|error| fault(&error, Phase::Setup))?;
+        // The notes are written last but before the layer: a layer with notes is known to be complete.
+        write_atomically(notes, deviations(&report).as_bytes()).map_err(|error| disk_fault(notes, &error))?;
+        self.backend.derive(sandbox, pristine, key).await.map_err(|error| fault(&error, Phase::Setup))
+    }
+
+    async fn start_pristine(&self, task: &Task, pristine: &Prepared) -> Result<Sandbox, Fault> {
+        let mut labels = self.labels.clone();
+        labels.insert("purpose".into(), "setup".into());
+        let spec = SandboxSpec {
+            prepared: pristine.clone(),
+            workdir: task.environment.workdir.clone(),
+            network: Network::None,
+            limits: self.settings.limits.clone(),
+            labels,
+        };
+        self.backend.start(&spec).await.map_err(|error| fault(&error, Phase::Setup))
+    }
+}
+
+impl Environment {
+    fn new(
+        prepared: Prepared,
+        digest: String,
+        hidden: Option<PathBuf>,
+        deviations: Vec<String>,
+        pull_ms: u64,
+    ) -> Self {
+        Self { prepared, digest, hidden, deviations, pull_ms, captured: OnceCell::new() }
+    }
+}
+
+/// How a family's image is made fit.
+struct Recipe {
+    script: &'static str,
+}
+
+impl Recipe {
+    fn of(family: Family) -> Option<Self> {
+        match family {
+            Family::R2eGym => {
+                Some(Self { script: concat!(include_str!("setup/r2e.sh"), include_str!("setup/scrub.sh")) })
+            }
+            Family::SweBench => Some(Self {
+                script: concat!(include_str!("setup/swebench.sh"), include_str!("setup/scrub.sh")),
+            }),
+            Family::Inline => None,
+        }
+    }
+}
+
+fn layer_key(family: Family, digest: &str) -> String {
+    let recipe = Recipe::of(family).map_or("", |recipe| recipe.script);
+    let text = format!("{SETUP_VERSION}\0{family}\0{digest}\0{recipe}");
+    Sha256Hex::of(text.as_bytes()).as_str()[..32].to_owned()
+}
+
+/// Runs a set-up script; its failure is the image's, because no agent has been here yet.
+async fn run_script(sandbox: &mut Sandbox, script: &str) -> Result<String, Fault> {
+    let env = BTreeMap::from([
+        ("HOME".to_owned(), "/root".to_owned()),
+        ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        ("LC_ALL".to_owned(), "C".to_owned()),
+        ("STAGE".to_owned(), STAGE.to_owned()),
+        ("WORKDIR".to_owned(), sandbox.workdir().to_owned()),
+    ]);
+    let command = Command::bash(script).env(env).timeout(Duration::from_secs(1_800));
+    let output = sandbox.run(&command).await.map_err(|error| fault(&error, Phase::Setup))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.end.is_success() {
+        return Ok(text);
+    }
+    let tail: String =
+        text.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join(" | ");
+    let message = format!("set-up of the image failed ({:?}): {tail}", output.end);
+    Err(Fault::new(Blame::Image, Retry::Never, Phase::Setup, message))
+}
+
+async fn read_bundle(sandbox: &mut Sandbox) -> Result<Option<Bytes>, Fault> {
+    let there = sandbox.stat(STAGE).await.map_err(|error| fault(&error, Phase::Setup))?;
+    if there.is_none() {
+        return Ok(None);
+    }
+    sandbox.archive(STAGE, BUNDLE_LIMIT).await.map(Some).map_err(|error| fault(&error, Phase::Setup))
+}
+
+/// The lines of a set-up report that state a deviation.
+fn deviations(report: &str) -> String {
+    report.lines().filter_map(|line| line.strip_prefix("deviation: ")).collect::<Vec<_>>().join("\n")
+}
+
+/// A sandbox error before any agent was there: always infrastructure's, whatever the evidence.
+pub(crate) fn fault(error: &thresher_sandbox::SandboxError, phase: Phase) -> Fault {
+    error.fault(phase).unwrap_or_else(|| Fault::new(Blame::Node, Retry::Later, phase, error.to_string()))
+}
