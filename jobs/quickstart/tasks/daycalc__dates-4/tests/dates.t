@@ -1,0 +1,21 @@
+use strict;
+use warnings;
+use lib 'lib';
+use Dates qw(is_leap_year add_days days_between);
+require './tests/tap.pl';
+
+is(is_leap_year(2024), 1, '2024 is a leap year');
+is(is_leap_year(2023), 0, '2023 is none');
+is(is_leap_year(2000), 1, '2000 is a leap year');
+is(is_leap_year(1900), 0, '1900 is no leap year');
+is(is_leap_year(2100), 0, '2100 is no leap year');
+is(add_days('2024-02-28', 2), '2024-03-01', 'over the end of a month');
+is(add_days('2023-12-31', 1), '2024-01-01', 'over the end of a year');
+is(add_days('2024-03-01', -1), '2024-02-29', 'backwards');
+is(add_days('1900-02-28', 1), '1900-03-01', 'over the end of February 1900');
+is(days_between('2024-01-01', '2024-12-31'), 365, 'difference');
+is(days_between('1801-01-01', '1901-01-01'), 36524, 'days of a century');
+dies(sub { add_days('1900-02-29', 1) }, qr/there is no 1900-02-29/, '29 February 1900 is refused');
+dies(sub { add_days('2024-13-01', 1) }, qr/there is no 2024-13-01/, 'wrong month is refused');
+is(scalar(`perl daycalc diff 2024-02-28 2024-03-01`), "2\n", 'command line');
+done_testing();
