@@ -36,8 +36,7 @@ pub(crate) struct Encoded {
 pub(crate) struct TableWriter {
     table: Table,
     writer: ArrowWriter<Vec<u8>>,
-    waiting: Vec<Arc<RolloutRecord>>,
-    waiting_rows: usize,
+    waiting: Vec<(Arc<RolloutRecord>, usize)>,
     waiting_bytes: u64,
     group_bytes: u64,
     rows: u64,
@@ -49,50 +48,35 @@ impl TableWriter {
             .set_key_value_metadata(Some(file_metadata(table, run)))
             .build();
         let writer = ArrowWriter::try_new(Vec::new(), table.schema(), Some(properties))?;
-        Ok(Self {
-            table,
-            writer,
-            waiting: Vec::new(),
-            waiting_rows: 0,
-            waiting_bytes: 0,
-            group_bytes: 0,
-            rows: 0,
-        })
+        Ok(Self { table, writer, waiting: Vec::new(), waiting_bytes: 0, group_bytes: 0, rows: 0 })
     }
 
-    /// Appends the record's rows; `raw_bytes` is about what they take unencoded.
+    /// Appends the record's rows; `raw_bytes` is about what the whole record takes unencoded.
     pub(crate) fn append(&mut self, record: &Arc<RolloutRecord>, raw_bytes: u64) -> Result<(), ParquetError> {
         let rows = self.table.rows_of(record);
-        if rows == 0 {
-            return Ok(());
-        }
-        self.waiting.push(Arc::clone(record));
-        self.waiting_rows += rows;
-        self.waiting_bytes += raw_bytes;
-        if self.waiting_rows >= BATCH_ROWS || self.waiting_bytes >= BATCH_RAW_BYTES {
-            self.write_waiting()?;
+        for row in 0..rows {
+            self.waiting.push((Arc::clone(record), row));
+            self.waiting_bytes += raw_bytes / rows as u64;
+            if self.waiting.len() >= BATCH_ROWS || self.waiting_bytes >= BATCH_RAW_BYTES {
+                self.write_waiting()?;
+            }
         }
         Ok(())
     }
 
     fn write_waiting(&mut self) -> Result<(), ParquetError> {
-        let records = std::mem::take(&mut self.waiting);
-        let rows: Vec<(&RolloutRecord, usize)> = records
-            .iter()
-            .flat_map(|record| (0..self.table.rows_of(record)).map(move |row| (&**record, row)))
-            .collect();
-        // A rollout of very many steps makes a batch of its own size bearable by being cut.
-        for rows in rows.chunks(BATCH_ROWS) {
-            let (batch, raw_bytes) = batch(self.table.schema(), self.table.columns(), rows)?;
-            self.writer.write(&batch)?;
-            self.group_bytes += raw_bytes;
-            self.rows += rows.len() as u64;
-            if self.group_bytes >= ROW_GROUP_RAW_BYTES {
-                self.writer.flush()?;
-                self.group_bytes = 0;
-            }
+        let waiting = std::mem::take(&mut self.waiting);
+        let rows: Vec<(&RolloutRecord, usize)> =
+            waiting.iter().map(|(record, row)| (&**record, *row)).collect();
+        let (batch, raw_bytes) = batch(self.table.schema(), self.table.columns(), &rows)?;
+        self.writer.write(&batch)?;
+        self.rows += rows.len() as u64;
+        self.group_bytes += raw_bytes;
+        self.waiting_bytes = 0;
+        if self.group_bytes >= ROW_GROUP_RAW_BYTES {
+            self.writer.flush()?;
+            self.group_bytes = 0;
         }
-        (self.waiting_rows, self.waiting_bytes) = (0, 0);
         Ok(())
     }
 
