@@ -175,6 +175,9 @@ async fn give(mut open: OpenExchange, connection: &Connection, turn: &Turn, answ
         Misbehaviour::Stall { after } => stream_response(turn, wire::stalled(open, pieces, after)),
         Misbehaviour::Torn { after } => stream_response(turn, wire::torn(open, pieces, after)),
         Misbehaviour::Short { after } => stream_response(turn, wire::short(open, pieces, after)),
+        Misbehaviour::ErrorInside { after, error } => {
+            stream_response(turn, wire::broken_by_error(open, turn, pieces, after, &error))
+        }
         Misbehaviour::Garbage => {
             let garbage = if turn.streamed() { "data: {\"choices\": [{\n\n" } else { "{\"choices\": [" };
             stream_response(turn, wire::whole(open, vec![Bytes::from_static(garbage.as_bytes())]))

@@ -100,7 +100,7 @@ async fn converse(llm: Arc<dyn Llm>, sample: u32) {
             instance_id: "demo-1",
             timeout: Duration::from_secs(120),
         };
-        let reply = llm.chat(request, &CancellationToken::new()).await.unwrap();
+        let reply = llm.chat(request, &CancellationToken::new()).await.expect("the faults pass");
         assert_eq!(reply.tool_calls.len(), 2);
         messages.push(Message::assistant(reply.content, reply.tool_calls.clone()));
         messages.extend(reply.tool_calls.iter().map(|call| Message::tool(call, "")));

@@ -23,7 +23,7 @@ pub(crate) fn spec_at(base_url: &str, change: Value) -> ModelSpec {
         "client": { "backoff_ms": 0, "max_backoff_ms": 0, "first_byte_timeout_s": 60, "stall_timeout_s": 60 },
     });
     merge(&mut spec, change);
-    serde_json::from_value(spec).unwrap()
+    serde_json::from_value(spec).expect("the spec is one")
 }
 
 fn merge(into: &mut Value, from: Value) {
@@ -49,7 +49,9 @@ pub(crate) async fn broken_server(misbehaviour: Misbehaviour) -> ModelServer {
 /// A server that wants the default session headers.
 pub(crate) async fn server(change: ModelServerSpec) -> ModelServer {
     let session_headers = vec!["X-Session-ID".to_owned(), "X-SMG-Routing-Key".to_owned()];
-    ModelServer::start(ModelServerSpec { session_headers, ..change }, reply_with_everything).await.unwrap()
+    ModelServer::start(ModelServerSpec { session_headers, ..change }, reply_with_everything)
+        .await
+        .expect("a loopback port is free")
 }
 
 fn reply_with_everything(turn: &Turn) -> Answer {

@@ -39,6 +39,13 @@ pub enum Misbehaviour {
     },
     /// A body that is no JSON.
     Garbage,
+    /// An error object with status 200: in place of a reply, or as a late event of a stream.
+    ErrorInside {
+        /// Pieces of a stream before it.
+        after: usize,
+        /// The error object, as JSON text.
+        error: String,
+    },
 }
 
 impl Misbehaviour {

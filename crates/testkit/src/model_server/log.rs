@@ -18,6 +18,8 @@ pub struct Exchange {
     pub body: Vec<u8>,
     /// Assistant messages in the conversation; 0 for a refused request.
     pub step: usize,
+    /// Requests that were open when it arrived, itself included.
+    pub open: usize,
     /// How it was answered.
     pub outcome: Outcome,
     /// How far the answer came.
@@ -82,12 +84,12 @@ impl Log {
         headers: BTreeMap<String, String>,
         body: Vec<u8>,
     ) -> OpenExchange {
-        let exchange =
-            Exchange { session, headers, body, step: 0, outcome: Outcome::Pending, end: End::Open };
         let mut number = 0;
         self.0.send_modify(|exchanges| {
             number = exchanges.len();
-            exchanges.push(exchange);
+            let open = exchanges.iter().filter(|other| other.end == End::Open).count() + 1;
+            let (outcome, end) = (Outcome::Pending, End::Open);
+            exchanges.push(Exchange { session, headers, body, step: 0, open, outcome, end });
         });
         OpenExchange { log: self.clone(), number }
     }

@@ -144,7 +144,7 @@ impl ScriptTable {
 impl Script for ScriptTable {
     fn answer(&self, turn: &Turn) -> Answer {
         let row = self.rows.iter().find(|(marker, _)| turn.mentions(marker));
-        let reply = row.and_then(|(_, replies)| replies.get(turn.step).or(replies.last()));
+        let reply = row.and_then(|(_, replies)| replies.get(turn.step).or_else(|| replies.last()));
         match reply {
             Some(reply) => reply.clone().into(),
             None => Misbehaviour::status(400, "the script has no row for this conversation").into(),

@@ -31,6 +31,20 @@ pub(super) fn short(open: OpenExchange, mut pieces: Vec<Bytes>, after: usize) ->
     body(open, pieces, stream::empty())
 }
 
+/// Some events and then an error, or only the error where the reply comes at once.
+pub(super) fn broken_by_error(
+    open: OpenExchange,
+    turn: &Turn,
+    mut pieces: Vec<Bytes>,
+    after: usize,
+    error: &str,
+) -> Body {
+    pieces.truncate(if turn.streamed() { after } else { 0 });
+    let object = format!("{{\"error\": {error}}}");
+    pieces.push(if turn.streamed() { format!("data: {object}\n\n").into() } else { object.into() });
+    body(open, pieces, stream::empty())
+}
+
 /// Some pieces, then a broken connection.
 pub(super) fn torn(open: OpenExchange, mut pieces: Vec<Bytes>, after: usize) -> Body {
     pieces.truncate(after);
