@@ -175,7 +175,8 @@ impl Reader {
 }
 
 fn decode(path: &str, bytes: Bytes, columns: &[String]) -> Result<Vec<RecordBatch>, LedgerError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let builder =
+        ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| codec::damaged(path, error))?;
     let metadata = builder.metadata().file_metadata().key_value_metadata();
     let version = metadata.into_iter().flatten().find(|entry| entry.key == "thresher.schema_version");
     let version = version.and_then(|entry| entry.value.as_ref()).and_then(|text| text.parse().ok());
@@ -208,4 +209,41 @@ fn sort(rows: &mut [RolloutSummary]) {
         let key = |row: &RolloutSummary| (row.sample, row.rollout_id.clone(), row.attempt);
         a.instance_id.cmp(&b.instance_id).then_with(|| key(a).cmp(&key(b)))
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Int32Array};
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::metadata::KeyValue;
+
+    use super::*;
+
+    fn file(version: Option<&str>) -> Bytes {
+        let column: ArrayRef = Arc::new(Int32Array::from(vec![1]));
+        let batch = RecordBatch::try_from_iter([("schema_version", column)]).unwrap();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        if let Some(version) = version {
+            let entry = KeyValue::new("thresher.schema_version".to_owned(), version.to_owned());
+            writer.append_key_value_metadata(entry);
+        }
+        writer.into_inner().unwrap().into()
+    }
+
+    #[test]
+    fn tables_of_a_newer_program_are_refused_as_such() {
+        let refusal = |version| decode("tables/steps/a.parquet", file(version), &[]).unwrap_err().to_string();
+        assert_eq!(
+            refusal(Some("7")),
+            "`tables/steps/a.parquet` has format version 7, and this program knows versions up to 1: use a newer \
+             thresher"
+        );
+        assert_eq!(refusal(None), "`tables/steps/a.parquet` is damaged: it has no schema version");
+        assert_eq!(decode("p", file(Some("1")), &[]).unwrap()[0].num_rows(), 1);
+        let junk = Bytes::from_static(b"junk");
+        assert!(decode("tables/x", junk, &[]).unwrap_err().to_string().contains("`tables/x`"));
+    }
 }

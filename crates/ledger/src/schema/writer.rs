@@ -171,3 +171,6 @@ fn leaves(field: &Field) -> usize {
         _ => 1,
     }
 }
+
+#[cfg(test)]
+mod tests;

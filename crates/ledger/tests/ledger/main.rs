@@ -1,5 +1,7 @@
 //! Tests of the ledger through its public interface, one file per kind. They name the steps of PROTOCOL.md.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
 mod conflicts;
 mod fixtures;
 mod hooked;

@@ -217,7 +217,7 @@ async fn a_reader_finds_one_rollout_by_a_part_of_its_id() {
     ledger.save_fault(&faulted(&other, 2)).await.unwrap();
     let reader = ledger.reader().await.unwrap();
     assert_eq!(reader.matching("0000"), [graded.rollout_id.clone(), other.rollout_id.clone()]);
-    assert_eq!(reader.matching(other.rollout_id.as_str()), [other.rollout_id.clone()]);
+    assert_eq!(reader.matching(other.rollout_id.as_str()), std::slice::from_ref(&other.rollout_id));
     assert_eq!(reader.matching("f"), []);
     assert_eq!(reader.record(&graded.rollout_id).await.unwrap(), Some(graded));
     assert_eq!(reader.record(&other.rollout_id).await.unwrap(), Some(faulted(&other, 2)));
