@@ -253,9 +253,9 @@ images/thresher-demo.tar the same images as one docker save archive
 The images hold the package's later history on purpose (a branch, a tag, a remote branch, the reflog, ORIG_HEAD and
 FETCH_HEAD lead to the fix), and their work trees are dirty, as those of the public datasets are.
 
-Most R2E images keep the hidden tests in /r2e_tests, those of pathspec and boltons in the repository's folder. In schema's
-image git sees .venv as untracked files; in boltons' image a tracked file is modified; humanize prints its results in
-colour; w3lib expects two tests to fail.
+Most R2E images keep the hidden tests in /r2e_tests, those of pathspec and boltons in the repository's folder. In
+schema's image git sees .venv as untracked files; in boltons' image a tracked file is modified; humanize prints its
+results in colour; w3lib expects two tests to fail.
 """
 
 
