@@ -14,7 +14,8 @@ A task's folder holds:
     tests/           the hidden tests: they go into tests/ of the repository, over what is there
     gold.patch       the fix, as `git diff` prints it
     sample-N.toml    what the scripted model says in sample N: [[step]] with says, tool, with (the arguments),
-                     or raw (arguments as text, which may be malformed), or times (repeat the step)
+                     or raw (arguments as text, which may be malformed), or times (repeat the step);
+                     sample 0 also answers samples without a file, so that a run can be extended with -k
 
 The TAP helper that task.toml names is taken from jobs/quickstart/tap and put into tests/ as well.
 """
@@ -72,6 +73,7 @@ def replies(folder):
     """The lines of the recording for one task."""
     for file in sorted(folder.glob("sample-*.toml")):
         sample = int(file.stem.removeprefix("sample-"))
+        whose = {"sample": sample} if sample else {}
         steps = tomllib.loads(file.read_text())["step"]
         steps = [step for step in steps for _ in range(step.get("times", 1))]
         spent = PROMPT_TOKENS + len((folder / "issue.md").read_text()) // CHARACTERS_PER_TOKEN
@@ -87,7 +89,7 @@ def replies(folder):
                 "prompt_tokens_details": {"cached_tokens": cached},
             }
             before, spent = spent, spent + said + OBSERVATION_TOKENS
-            yield {"instance_id": folder.name, "sample": sample, "step": at, "reply": reply}
+            yield {"instance_id": folder.name} | whose | {"step": at, "reply": reply}
 
 
 def jsonl(lines):
