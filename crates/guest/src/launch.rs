@@ -45,7 +45,7 @@ pub use plan::{
     Bind, Cgroup, Folder, Isolation, Join, Limit, Link, Namespaces, NetworkNamespace, Plain, Plan, ProcMount,
     Root, SmallFile, Users,
 };
-pub use report::{Failure, HELD, HOLD, Step};
+pub use report::{Failure, HELD, HOLD, LANDLOCK, Step};
 
 #[cfg(feature = "bin")]
 pub use run::main;

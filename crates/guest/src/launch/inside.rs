@@ -26,7 +26,9 @@ pub(super) fn become_first_process(
     supervise::wait_for_go(&link)?;
     cgroup::join(&spec.cgroups)?;
     own_cgroup_view();
-    let guest = mounts::read_only_copy(Path::new("/proc/self/exe"))?;
+    // By its path: the link of /proc leads to the mount outside, which cannot be copied from here.
+    let own_path = std::env::current_exe().at(Step::Exec, || "own path")?;
+    let guest = mounts::read_only_copy(&own_path)?;
     let outside = root::Outside::copy(spec)?;
     let written = root::mount(spec)?;
     supervise::hand_over(&link, &written)?;
@@ -111,7 +113,7 @@ impl root::Outside {
             mounts::attach(&mount.fd, &bind.target).at(Step::Bind, || bind.target.clone())?;
         }
         devices::make(spec, &self.devices)?;
-        procfs::mount_proc(spec, self.proc.as_ref())?;
+        procfs::mount_proc(&self.proc)?;
         procfs::mount_sys(spec);
         Ok(())
     }

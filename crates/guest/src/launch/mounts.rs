@@ -36,6 +36,16 @@ pub(super) fn attach(mount: impl AsFd, target: impl AsRef<Path>) -> rustix::io::
     move_mount(mount, "", CWD, target.as_ref(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
+/// A detached `/proc` that shows the processes of this PID namespace.
+pub(super) fn fresh_proc() -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
 /// Mounts a file system of a kind that has no source.
 pub(super) fn virtual_fs(
     kind: &str,
@@ -57,10 +67,14 @@ pub(super) fn overlay(
 ) -> Result<(), Failure> {
     let detail = || format!("overlay of {} layers", layers.len());
     let mut flags = vec!["volatile"];
+    let mut pairs = vec![("upperdir", upper), ("workdir", work)];
     if user {
+        // Implies that nothing is redirected, and refuses to be told so.
         flags.push("userxattr");
+    } else {
+        // An image's layers must not lead the overlay elsewhere.
+        pairs.extend([("redirect_dir", "nofollow"), ("metacopy", "off")]);
     }
-    let pairs = [("upperdir", upper), ("workdir", work), ("redirect_dir", "off"), ("metacopy", "off")];
     let options = option_string(layers, &pairs, &flags);
     if options.len() <= LONGEST_OPTIONS {
         return virtual_fs("overlay", target, MountFlags::NODEV, &options).at(Step::Root, detail);

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, Scope,
+    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal, wait};
@@ -16,14 +16,14 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_parent_process
 use super::clone::{Born, Side, clone};
 use super::plan::{Limit, Plain};
 use super::privilege;
-use super::report::{At, Failure, Step};
+use super::report::{At, Failure, LANDLOCK, Step};
 use super::run::say;
 use super::supervise;
 
 /// The newest Landlock whose features are asked for; an older kernel gives what it has.
-const LANDLOCK: ABI = ABI::V6;
+const NEWEST: ABI = ABI::V6;
 
-/// Starts the guest as a child, waits for its end, and then ends everything that it left behind.
+/// Starts the guest as a child, waits for its end, and then removes everything that it left behind.
 pub(super) fn launch(spec: &Plain, limits: &[Limit]) -> Result<(), Failure> {
     let own = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(own)).at(Step::Namespaces, || "subreaper")?;
@@ -33,13 +33,15 @@ pub(super) fn launch(spec: &Plain, limits: &[Limit]) -> Result<(), Failure> {
             say(&format!("{failure}\n"));
             std::process::exit(1)
         }
-        Side::Parent(born) => watch(&born, own),
+        Side::Parent(born) => watch(&born, own, &spec.folder),
     }
 }
 
-fn watch(born: &Born, own: Pid) -> Result<(), Failure> {
+fn watch(born: &Born, own: Pid, folder: &Path) -> Result<(), Failure> {
     let ended = supervise::until_the_end(born, None);
     end_orphans(own);
+    // What cannot be removed now, the runner's next start removes.
+    fs::remove_dir_all(folder).ok();
     ended
 }
 
@@ -62,13 +64,13 @@ fn become_guest(spec: &Plain, limits: &[Limit], launcher: Pid) -> Result<Infalli
     Err(Failure::io(Step::Exec, guest.display().to_string(), &error))
 }
 
-/// Restricts this process and all its children to the folders named. Nothing happens where there is no Landlock.
-fn restrict(spec: &Plain, guest: &Path) -> Result<(), RulesetError> {
-    let read = AccessFs::from_read(LANDLOCK);
-    let all = AccessFs::from_all(LANDLOCK);
+/// Restricts this process and all its children to the folders named, and says in words what came of it.
+fn restrict(spec: &Plain, guest: &Path) -> Result<&'static str, RulesetError> {
+    let read = AccessFs::from_read(NEWEST);
+    let all = AccessFs::from_all(NEWEST);
     let guest = [guest.to_owned()];
     let rules = rules(&spec.readable, read).chain(rules(&guest, read)).chain(rules(&spec.writable, all));
-    Ruleset::default()
+    let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(all)?
         .scope(Scope::Signal | Scope::AbstractUnixSocket)?
@@ -76,7 +78,11 @@ fn restrict(spec: &Plain, guest: &Path) -> Result<(), RulesetError> {
         .set_compatibility(CompatLevel::BestEffort)
         .add_rules(rules)?
         .restrict_self()?;
-    Ok(())
+    Ok(match status.ruleset {
+        RulesetStatus::FullyEnforced => "files and signals are restricted",
+        RulesetStatus::PartiallyEnforced => "restricted in part, since the kernel is older than 6.12",
+        RulesetStatus::NotEnforced => "absent from this kernel: nothing is restricted",
+    })
 }
 
 /// One rule per path that exists. A file takes only those rights that files have.
@@ -87,7 +93,7 @@ fn rules(
     paths.iter().filter_map(move |path| {
         let is_folder = path.is_dir();
         let fd = PathFd::new(path).ok()?;
-        let access = if is_folder { access } else { access & AccessFs::from_file(LANDLOCK) };
+        let access = if is_folder { access } else { access & AccessFs::from_file(NEWEST) };
         Some(Ok(PathBeneath::new(fd, access)))
     })
 }

@@ -161,6 +161,8 @@ pub enum Join {
 /// A plain process in its own folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plain {
+    /// The sandbox's own folder, removed at its end.
+    pub folder: PathBuf,
     /// Working directory of the guest.
     pub workdir: PathBuf,
     /// Folders of the machine that may be read and executed, where the kernel has Landlock.

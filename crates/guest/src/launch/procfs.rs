@@ -24,14 +24,9 @@ const HIDDEN_FILES: [&str; 6] = [
 ];
 const HIDDEN_FOLDERS: [&str; 3] = ["/proc/acpi", "/proc/asound", "/proc/scsi"];
 
-/// Mounts a `/proc` of the sandbox's own, or shows the outer one.
-pub(super) fn mount_proc(spec: &Namespaces, outer: Option<&OwnedFd>) -> Result<(), Failure> {
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    match outer {
-        Some(copy) => mounts::attach(copy, "/proc").at(Step::Proc, || "the outer /proc")?,
-        None => mounts::virtual_fs("proc", "/proc", flags, "")
-            .at(Step::Proc, || format!("{:?} /proc", spec.proc))?,
-    }
+/// Shows `/proc` and covers what is not for the sandbox.
+pub(super) fn mount_proc(proc: &OwnedFd) -> Result<(), Failure> {
+    mounts::attach(proc, "/proc").at(Step::Proc, || "/proc")?;
     for path in READ_ONLY.into_iter().filter(|path| Path::new(path).exists()) {
         let copy = mounts::read_only_copy(Path::new(path))?;
         mounts::attach(copy, path).at(Step::Proc, || path)?;

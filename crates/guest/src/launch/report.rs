@@ -10,6 +10,9 @@ pub const HOLD: u8 = b'h';
 /// found at `/proc/<launcher>/fd/<number>`.
 pub const HELD: &str = "held ";
 
+/// Start of the line in which the launcher of a plain process says what Landlock enforces.
+pub const LANDLOCK: &str = "landlock ";
+
 /// A step of the launch. The names are stable: the runner maps them to remedies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {

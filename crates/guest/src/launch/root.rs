@@ -21,8 +21,8 @@ pub(super) struct Outside {
     pub(super) binds: Vec<BindSource>,
     /// Device nodes, where they cannot be made.
     pub(super) devices: Vec<OwnedFd>,
-    /// The outer `/proc`, where no fresh one can be mounted.
-    pub(super) proc: Option<OwnedFd>,
+    /// `/proc`: a fresh one is made here, too, since a user namespace gets one only while it sees another.
+    pub(super) proc: OwnedFd,
 }
 
 /// A detached copy of a folder or file of the machine.
@@ -41,8 +41,8 @@ impl Outside {
             Ok(BindSource { fd, is_folder: bind.source.is_dir() })
         });
         let proc = match spec.proc {
-            ProcMount::Fresh => None,
-            ProcMount::Outer => Some(mounts::read_only_copy(Path::new("/proc"))?),
+            ProcMount::Fresh => mounts::fresh_proc().at(Step::Proc, || "a fresh /proc")?,
+            ProcMount::Outer => mounts::read_only_copy(Path::new("/proc"))?,
         };
         Ok(Self { binds: binds.collect::<Result<_, _>>()?, devices: devices::copy(spec)?, proc })
     }

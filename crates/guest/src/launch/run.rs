@@ -93,13 +93,23 @@ fn born_into_namespaces(spec: &Namespaces, plan: &Plan) -> Result<(Born, OwnedFd
         }
         Side::Parent(born) => {
             drop(theirs);
-            if spec.users == Users::Namespace {
-                users::map(born.pid)?;
+            match see_off(spec, &born, &ours) {
+                Ok(written) => Ok((born, written)),
+                Err(failure) => {
+                    // Only now can nothing of it be left, and its own words, which say more, come before ours.
+                    supervise::end(&born)?;
+                    Err(failure)
+                }
             }
-            let written = supervise::see_off(&ours)?;
-            Ok((born, written))
         }
     }
+}
+
+fn see_off(spec: &Namespaces, born: &Born, link: &OwnedFd) -> Result<OwnedFd, Failure> {
+    if spec.users == Users::Namespace {
+        users::map(born.pid)?;
+    }
+    supervise::see_off(link)
 }
 
 fn flags(spec: &Namespaces) -> u64 {

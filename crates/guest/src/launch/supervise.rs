@@ -71,16 +71,19 @@ enum Event {
 pub(super) fn until_the_end(born: &Born, written: Option<&OwnedFd>) -> Result<(), Failure> {
     give_away_output()?;
     let event = next_event(born)?;
-    if !matches!(event, Event::Ended) {
-        // Fails only if it has just ended by itself.
-        pidfd_send_signal(&born.pidfd, Signal::KILL).ok();
-    }
-    reap(born)?;
+    end(born)?;
     if let (Event::Hold, Some(tree)) = (event, written) {
         say(&format!("{HELD}{}\n", tree.as_raw_fd()));
         wait_for_release();
     }
     Ok(())
+}
+
+/// Kills the first process and waits for its end.
+pub(super) fn end(born: &Born) -> Result<(), Failure> {
+    // Fails only if it has ended by itself.
+    pidfd_send_signal(&born.pidfd, Signal::KILL).ok();
+    reap(born)
 }
 
 /// The launcher must not keep the guest's output open, or the runner would not see its end.

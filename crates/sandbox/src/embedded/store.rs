@@ -1,0 +1,221 @@
+//! The content-addressed layer store under the data folder.
+//!
+//! A layer is a folder named by its content, made under a temporary name and renamed when it is whole: a kill leaves
+//! no half layer, only a temporary one that the reaper of a later start removes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::archive::{StoredImage, broken};
+use super::live::{Fate, Live};
+use super::oci::Config;
+use super::{tree, unpack};
+
+/// Letters of a layer's name: short, so that over 90 layers fit into a mount's options.
+const NAME_LENGTH: usize = 40;
+
+/// Layers and image records in a data folder.
+pub(super) struct Store {
+    data: PathBuf,
+    live: Arc<Live>,
+    temporaries: AtomicU64,
+}
+
+/// What is known of an image whose layers are all there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Layer names, topmost first.
+    pub(super) layers: Vec<String>,
+    /// Digest of the image.
+    pub(super) digest: String,
+    /// Variables that the image sets.
+    pub(super) env: BTreeMap<String, String>,
+}
+
+impl Store {
+    /// Opens or makes a store.
+    pub(super) fn open(data: &Path, live: Arc<Live>) -> io::Result<Self> {
+        for folder in ["layers", "images", "tmp", "mnt"] {
+            fs::create_dir_all(data.join(folder))?;
+        }
+        Ok(Self { data: data.to_owned(), live, temporaries: AtomicU64::new(0) })
+    }
+
+    /// The folder of the layers.
+    pub(super) fn layers(&self) -> PathBuf {
+        self.data.join("layers")
+    }
+
+    /// An empty folder for sandboxes to mount on.
+    pub(super) fn mount_point(&self) -> PathBuf {
+        self.data.join("mnt")
+    }
+
+    /// Reads a record back; `None` if there is none or a layer of it is missing.
+    pub(super) fn record(&self, handle: &str) -> Option<Record> {
+        let record: Record = serde_json::from_slice(&fs::read(self.record_path(handle)).ok()?).ok()?;
+        record.layers.iter().all(|layer| self.layers().join(layer).is_dir()).then_some(record)
+    }
+
+    fn record_path(&self, handle: &str) -> PathBuf {
+        self.data.join("images").join(format!("{handle}.json"))
+    }
+
+    fn keep(&self, handle: &str, record: &Record) -> io::Result<()> {
+        let temporary = self.temporary();
+        fs::write(&temporary, serde_json::to_vec(record)?)?;
+        fs::rename(temporary, self.record_path(handle))
+    }
+
+    /// Unpacks an image's missing layers. Returns its handle and the bytes that had to be unpacked.
+    pub(super) fn add_image(&self, image: &StoredImage) -> io::Result<(String, Record, u64)> {
+        let mut bytes = Vec::new();
+        image.source.file(&image.config)?.read_to_end(&mut bytes)?;
+        let handle = hex(&Sha256::digest(&bytes));
+        if let Some(record) = self.record(&handle).filter(|record| record.digest == image.digest) {
+            return Ok((handle, record, 0));
+        }
+        let config: Config =
+            serde_json::from_slice(&bytes).map_err(|error| broken(format!("{}: {error}", image.config)))?;
+        let diff_ids = config.rootfs.diff_ids.clone().unwrap_or_default();
+        if diff_ids.len() != image.layers.len() {
+            return Err(broken(format!("{} layers, but {} in its configuration", image.layers.len(), diff_ids.len())));
+        }
+        let mut unpacked = 0;
+        let mut layers = Vec::new();
+        for (diff_id, file) in diff_ids.iter().zip(&image.layers) {
+            let name = layer_name(diff_id)?;
+            unpacked += self.add_layer(&name, |folder| unpack_layer(image, file, diff_id, folder))?;
+            // A layer that comes twice counts at its upper place; overlays refuse one that is named twice.
+            layers.retain(|lower| *lower != name);
+            layers.push(name);
+        }
+        layers.reverse();
+        let record = Record { layers, digest: image.digest.clone(), env: config.env() };
+        self.keep(&handle, &record)?;
+        Ok((handle, record, unpacked))
+    }
+
+    /// Keeps the tree that a sandbox wrote as a layer over `base`.
+    pub(super) fn add_derived(&self, handle: &str, base: Record, written: &Path) -> io::Result<Record> {
+        if let Some(first) = self.record(handle) {
+            return Ok(first);
+        }
+        let name: String = format!("d{handle}").chars().take(NAME_LENGTH).collect();
+        self.add_layer(&name, |folder| tree::copy(written, folder))?;
+        let record = Record { layers: [vec![name], base.layers].concat(), ..base };
+        self.keep(handle, &record)?;
+        Ok(record)
+    }
+
+    /// Makes the layer `name` by `fill` unless it is there. Whoever is first wins, also between processes.
+    fn add_layer(&self, name: &str, fill: impl FnOnce(&Path) -> io::Result<u64>) -> io::Result<u64> {
+        let place = self.layers().join(name);
+        if place.is_dir() {
+            return Ok(0);
+        }
+        let temporary = self.temporary();
+        fs::create_dir(&temporary)?;
+        rustix::fs::chmod(&temporary, rustix::fs::Mode::from_raw_mode(0o755))?;
+        let filled = fill(&temporary).and_then(|bytes| match fs::rename(&temporary, &place) {
+            Err(_) if place.is_dir() => Ok(0),
+            other => other.map(|()| bytes),
+        });
+        if temporary.exists() {
+            fs::remove_dir_all(&temporary)?;
+        }
+        filled
+    }
+
+    fn temporary(&self) -> PathBuf {
+        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+        self.data.join("tmp").join(format!("{}.{number}", self.live.name()))
+    }
+}
+
+/// Removes what dead processes left half made below `folder`, whose entries are named `<incarnation>.<number>`.
+/// Returns how many there were.
+pub(crate) fn reap_entries(data: &Path, folder: &str) -> usize {
+    let entries = fs::read_dir(data.join(folder)).into_iter().flatten().flatten();
+    entries.filter(|entry| is_orphan(data, &entry.file_name().to_string_lossy()) && remove(&entry.path())).count()
+}
+
+/// Whether `folder` has entries of the process called `incarnation`.
+pub(crate) fn has_entries(data: &Path, folder: &str, incarnation: &str) -> bool {
+    let entries = fs::read_dir(data.join(folder)).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    names.any(|name| name.to_string_lossy().split('.').next() == Some(incarnation))
+}
+
+fn is_orphan(data: &Path, name: &str) -> bool {
+    let incarnation = name.split('.').next().unwrap_or_default();
+    matches!(Live::fate(data, incarnation), Fate::Dead(_))
+}
+
+fn remove(path: &Path) -> bool {
+    fs::remove_dir_all(path).or_else(|_| fs::remove_file(path)).is_ok()
+}
+
+/// The name of the layer with this hash over its unpacked archive.
+fn layer_name(diff_id: &str) -> io::Result<String> {
+    let hash = diff_id.strip_prefix("sha256:").filter(|hash| hash.len() == 64);
+    let hash = hash.filter(|hash| hash.bytes().all(|letter| letter.is_ascii_digit() || (b'a'..=b'f').contains(&letter)));
+    let hash = hash.ok_or_else(|| broken(format!("{diff_id:?} is no layer's hash")))?;
+    Ok(hash[..NAME_LENGTH].to_owned())
+}
+
+/// Unpacks a layer, plain or compressed, and checks that it is what its hash says.
+fn unpack_layer(image: &StoredImage, file: &str, diff_id: &str, folder: &Path) -> io::Result<u64> {
+    let mut stream = Hashing { inner: decompressed(image.source.file(file)?)?, hash: Sha256::new(), bytes: 0 };
+    unpack::unpack(&mut stream, folder)?;
+    // The hash is over the padding, too, which the archive's reader leaves.
+    io::copy(&mut stream, &mut io::sink())?;
+    let found = format!("sha256:{}", hex(&stream.hash.finalize()));
+    if found != diff_id {
+        return Err(broken(format!("layer {file} has the hash {found} instead of {diff_id}")));
+    }
+    Ok(stream.bytes)
+}
+
+fn decompressed(stream: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
+    let mut stream = BufReader::with_capacity(256 << 10, stream);
+    let mut magic = Vec::new();
+    stream.by_ref().take(4).read_to_end(&mut magic)?;
+    let whole = io::Cursor::new(magic.clone()).chain(stream);
+    match magic[..] {
+        [0x1f, 0x8b, ..] => Ok(Box::new(flate2::read::MultiGzDecoder::new(whole))),
+        [0x28, 0xb5, 0x2f, 0xfd] => Ok(Box::new(zstd::Decoder::new(whole)?)),
+        _ => Ok(Box::new(whole)),
+    }
+}
+
+/// A reader that hashes and counts what passes through.
+struct Hashing<R> {
+    inner: R,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..read]);
+        self.bytes += read as u64;
+        Ok(read)
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

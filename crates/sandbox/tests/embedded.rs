@@ -1,0 +1,260 @@
+//! The embedded backend on this machine. Variants that the machine refuses are skipped, and the reason is printed.
+
+#[path = "embedded/rig.rs"]
+mod rig;
+
+use std::path::Path;
+use std::time::Instant;
+
+use thresher_core::run_spec::{LimitsSpec, Network};
+use thresher_core::task::ImageRef;
+use thresher_sandbox::embedded::{Embedded, EmbeddedOptions, Isolation, probe};
+use thresher_sandbox::{Backend, SandboxSpec, StartOptions};
+
+use rig::{bash, eventually, fails, is_running, mark, names, says, spec};
+
+fn options(data: &Path, isolation: Isolation) -> EmbeddedOptions {
+    EmbeddedOptions { data: data.to_owned(), images: None, isolation, start: rig::start_options() }
+}
+
+/// Every variant that this machine allows, each over a data folder of its own.
+async fn variants() -> Vec<(tempfile::TempDir, Embedded)> {
+    let mut found = Vec::new();
+    for isolation in [Isolation::Root, Isolation::User] {
+        let data = tempfile::tempdir().unwrap();
+        match Embedded::open(options(data.path(), isolation)).await {
+            Ok(backend) => found.push((data, backend)),
+            Err(error) => println!("skipped {isolation:?}: {error}"),
+        }
+    }
+    found
+}
+
+async fn host_spec(backend: &Embedded) -> SandboxSpec {
+    spec(backend.prepare(&ImageRef::Host).await.unwrap())
+}
+
+#[tokio::test]
+async fn the_probe_finds_what_can_be_had() {
+    let data = tempfile::tempdir().unwrap();
+    let report = probe(data.path()).await.unwrap();
+    println!("{report:?}");
+    assert_eq!(report.advice().is_none(), report.has_isolation());
+    assert_eq!(names(&data.path().join("live")), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn nothing_of_the_machine_is_visible() {
+    for (_data, backend) in variants().await {
+        let mut sandbox = backend.start(&host_spec(&backend).await).await.unwrap();
+        let expected = [
+            "bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "root", "run", "sbin", "testbed", "tmp", "usr",
+            "var",
+        ];
+        let top = says(&mut sandbox, "ls -A /").await;
+        assert!(top.lines().all(|name| expected.contains(&name)), "{top}");
+        assert_eq!(says(&mut sandbox, "ls -A /root /tmp /var/tmp /run").await.matches(' ').count(), 0);
+        for path in ["/home", "/opt", "/srv", "/mnt", "/root/.ssh", "/etc/shadow", "/etc/ssh", "/etc/ssl/private"] {
+            fails(&mut sandbox, &format!("test -e {path}")).await;
+        }
+        let processes = says(&mut sandbox, "echo /proc/[0-9]*").await;
+        assert!(processes.split(' ').count() <= 4, "{processes}");
+        assert_eq!(says(&mut sandbox, "pwd; hostname").await, "/testbed\nsandbox");
+        sandbox.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn root_inside_cannot_change_the_machine() {
+    for (_data, backend) in variants().await {
+        let mut sandbox = backend.start(&host_spec(&backend).await).await.unwrap();
+        for script in [
+            "echo x > /proc/sys/kernel/core_pattern",
+            "echo x > /usr/bin/thresher-was-here",
+            "echo x > /proc/1/oom_score_adj",
+            "mount -t tmpfs none /tmp",
+            "mknod /tmp/disk b 254 0",
+            "hostname changed",
+            "cat /proc/1/environ",
+            "readlink /proc/1/fd/0",
+            "echo x > /proc/1/fd/1",
+            "cat /proc/kcore | head -c 1 | grep -q .",
+        ] {
+            fails(&mut sandbox, script).await;
+        }
+        bash(&mut sandbox, "kill -9 -1").await;
+        assert_eq!(says(&mut sandbox, "grep NoNewPrivs /proc/self/status; echo alive").await, "NoNewPrivs:\t1\nalive");
+        let status = says(&mut sandbox, "grep -E 'CapEff|CapBnd' /proc/self/status").await;
+        for line in status.lines() {
+            let mask = u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
+            assert_eq!(mask.count_ones() as usize, sandbox.identity().capabilities.len(), "{line}");
+        }
+        sandbox.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn only_loopback_is_there_and_it_is_up() {
+    for (_data, backend) in variants().await {
+        let mut sandbox = backend.start(&host_spec(&backend).await).await.unwrap();
+        assert_eq!(says(&mut sandbox, "tail -n +3 /proc/net/dev | cut -d: -f1").await, "lo");
+        let script = "perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(Listen => 1, LocalAddr => \"127.0.0.1\") \
+                      or die; IO::Socket::INET->new(PeerAddr => \"127.0.0.1\", PeerPort => $s->sockport) or die'";
+        says(&mut sandbox, script).await;
+        sandbox.close().await.unwrap();
+        let spec = SandboxSpec { network: Network::Full, ..host_spec(&backend).await };
+        let sandbox = backend.start(&spec).await.unwrap();
+        assert_eq!(sandbox.identity().agent_network, "full");
+        sandbox.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_the_sandboxes_own() {
+    for (_data, backend) in variants().await {
+        let mut sandbox = backend.start(&host_spec(&backend).await).await.unwrap();
+        let output = bash(&mut sandbox, "head -c 200M /dev/zero > big").await;
+        assert!(String::from_utf8_lossy(&output.stdout).contains("No space left"), "{output:?}");
+        assert_eq!(says(&mut sandbox, "rm big && echo x > small && cat small").await, "x");
+        assert!(backend.evidence().await.is_none());
+        sandbox.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn processes_are_limited_where_the_identity_says_so() {
+    for (_data, backend) in variants().await {
+        let mut sandbox = backend.start(&host_spec(&backend).await).await.unwrap();
+        if sandbox.identity().pids.is_none() {
+            println!("skipped: {:?}", sandbox.identity().deviations);
+            continue;
+        }
+        let output = bash(&mut sandbox, "for i in $(seq 200); do sleep 100 & done").await;
+        assert!(String::from_utf8_lossy(&output.stdout).contains("Resource temporarily unavailable"), "{output:?}");
+        sandbox.kill_all().await.unwrap();
+        says(&mut sandbox, "true").await;
+        sandbox.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn memory_is_limited_where_the_identity_says_so() {
+    for (_data, backend) in variants().await {
+        let mut sandbox = backend.start(&host_spec(&backend).await).await.unwrap();
+        if sandbox.identity().memory_bytes.is_none() {
+            println!("skipped: {:?}", sandbox.identity().deviations);
+            continue;
+        }
+        fails(&mut sandbox, "perl -e '$x = \"x\" x (1 << 30); print length $x'").await;
+        assert_eq!(says(&mut sandbox, "echo alive").await, "alive", "the guest outlives what it started");
+        sandbox.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_derived_layer_holds_what_was_written_and_removed() {
+    for (data, backend) in variants().await {
+        let base = backend.prepare(&ImageRef::Host).await.unwrap();
+        assert_eq!(backend.derived(&base, "set-up").await.unwrap(), None);
+        let mut sandbox = backend.start(&spec(base.clone())).await.unwrap();
+        says(&mut sandbox, "mkdir -p /opt/deep && echo first > /opt/deep/file && echo x > gone && ln -s file link").await;
+        let first = backend.derive(sandbox, &base, "set-up").await.unwrap();
+        assert_eq!(backend.derived(&base, "set-up").await.unwrap(), Some(first.clone()));
+
+        let mut sandbox = backend.start(&spec(first.clone())).await.unwrap();
+        assert_eq!(says(&mut sandbox, "cat /opt/deep/file gone; readlink link").await, "first\nx\nfile");
+        says(&mut sandbox, "rm gone && rm -r /opt/deep && mkdir /opt/deep && echo second > /opt/deep/other").await;
+        let second = backend.derive(sandbox, &first, "more").await.unwrap();
+
+        let mut sandbox = backend.start(&spec(second)).await.unwrap();
+        assert_eq!(says(&mut sandbox, "ls /opt/deep").await, "other");
+        fails(&mut sandbox, "test -e gone").await;
+        sandbox.close().await.unwrap();
+        let mut sandbox = backend.start(&spec(first)).await.unwrap();
+        assert_eq!(says(&mut sandbox, "ls /opt/deep; cat gone").await, "file\nx", "layers below do not change");
+        sandbox.close().await.unwrap();
+        assert_eq!(names(&data.path().join("tmp")), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn closing_and_dropping_leave_nothing() {
+    let mut number = 0;
+    for (data, backend) in variants().await {
+        for is_closed in [true, false] {
+            number += 1;
+            let word = mark(number);
+            let mut sandbox = backend.start(&host_spec(&backend).await).await.unwrap();
+            says(&mut sandbox, &format!("(setsid sleep {word} >/dev/null 2>&1 &)")).await;
+            assert!(is_running(&word));
+            match is_closed {
+                true => {
+                    sandbox.close().await.unwrap();
+                    assert!(!is_running(&word), "closing waits for the end");
+                }
+                false => drop(sandbox),
+            }
+            eventually("the processes end", || !is_running(&word)).await;
+        }
+        let launcher = data.path().join("guest").display().to_string();
+        eventually("the launchers end", || !is_running(&launcher)).await;
+        backend.reap().await.unwrap();
+        assert_eq!(rig::mounts_below(data.path()), Vec::<String>::new());
+        let own = format!("{}.{}", rig::start_options().incarnation, backend.isolation());
+        eventually("the cgroups go", || rig::cgroups_of(&own).is_empty()).await;
+        assert_eq!(names(&data.path().join("tmp")), Vec::<String>::new());
+        assert_eq!(names(&data.path().join("mnt")), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_killed_runner_leaves_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let backend = match Embedded::open(options(data.path(), Isolation::Best)).await {
+        Ok(backend) => backend,
+        Err(error) => return println!("skipped: {error}"),
+    };
+    let word = mark(90);
+    let mut holder = rig::start_holder(data.path(), &word);
+    assert!(is_running(&word));
+    assert_eq!(backend.reap().await.unwrap(), 0, "a living runner's sandboxes are spared");
+    assert!(is_running(&word));
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    eventually("the processes end", || !is_running(&word)).await;
+    backend.reap().await.unwrap();
+    assert_eq!(rig::cgroups_of(&format!("holder{word}")), Vec::<String>::new());
+    assert_eq!(rig::mounts_below(data.path()), Vec::<String>::new());
+    assert_eq!(names(&data.path().join("live")), [rig::start_options().incarnation]);
+}
+
+/// Not a test in itself: what [`a_killed_runner_leaves_nothing`] kills.
+#[tokio::test]
+async fn holder() {
+    let Some((data, word)) = rig::holder_arguments() else { return };
+    let start = StartOptions { run: "test".into(), incarnation: format!("holder{word}") };
+    let options = EmbeddedOptions { start, ..options(Path::new(&data), Isolation::Best) };
+    let backend = Embedded::open(options).await.unwrap();
+    rig::hold(&backend, &host_spec(&backend).await, &word).await;
+}
+
+#[tokio::test]
+async fn starting_and_stopping_is_measured() {
+    const ROUNDS: usize = 60;
+    for (_data, backend) in variants().await {
+        let spec = SandboxSpec { limits: LimitsSpec::default(), ..host_spec(&backend).await };
+        let (mut starts, mut stops) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let begin = Instant::now();
+            let sandbox = backend.start(&spec).await.unwrap();
+            starts.push(begin.elapsed());
+            let begin = Instant::now();
+            sandbox.close().await.unwrap();
+            stops.push(begin.elapsed());
+        }
+        starts.sort();
+        stops.sort();
+        let isolation = backend.isolation();
+        println!("{isolation}: start {:?}, stop {:?} (median)", starts[ROUNDS / 2], stops[ROUNDS / 2]);
+    }
+}
