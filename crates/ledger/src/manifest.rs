@@ -10,7 +10,7 @@ use tracing::info;
 
 use crate::layout::{AttemptKind, AttemptObject};
 use crate::log::{Append, LogState, Pack, PackKind, Seal};
-use crate::pack::{RowOrder, Source, sort};
+use crate::pack::Source;
 use crate::schema::Table;
 use crate::{Ledger, LedgerError, PackOptions, PackWhen, codec};
 
@@ -69,7 +69,7 @@ impl Ledger {
         loop {
             self.pack(&options).await?;
             let state = self.log_state().await?;
-            if !self.pending(&state, &self.committed().await?).await?.is_empty() {
+            if !self.pending(&state, &self.committed().await?)?.is_empty() {
                 continue;
             }
             let faults = self.faults().await?;
@@ -198,16 +198,15 @@ impl Ledger {
     }
 
     async fn fault_sources(&self, faults: &[AttemptObject]) -> Result<Vec<Source>, LedgerError> {
-        let instances = self.instances().await?;
         let sources = faults.iter().map(|object| Source {
             rollout: object.rollout.clone(),
-            instance: instances.get(&object.rollout).cloned(),
+            instance: None,
             attempt: object.attempt,
             path: object.path.clone(),
             stored_bytes: 0,
         });
         let mut sources: Vec<Source> = sources.collect();
-        sort(&mut sources, RowOrder::Task);
+        self.order(&mut sources).await?;
         Ok(sources)
     }
 }

@@ -71,6 +71,7 @@ pub(crate) enum RowOrder {
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     pub(crate) rollout: RolloutId,
+    /// The task, once [`Ledger::order`] has looked it up.
     pub(crate) instance: Option<InstanceId>,
     pub(crate) attempt: u32,
     pub(crate) path: ObjectPath,
@@ -82,7 +83,10 @@ impl Ledger {
     pub async fn pack(&self, options: &PackOptions) -> Result<Packed, LedgerError> {
         let mut packed = Packed::default();
         let mut state = self.log_state().await?;
-        let mut pending = self.pending(&state, &self.committed().await?).await?;
+        let mut pending = self.pending(&state, &self.committed().await?)?;
+        if enough(&pending, options) {
+            self.order(&mut pending).await?;
+        }
         while enough(&pending, options) {
             let (pack, used) = self.write_pack(PackKind::Results, &pending, options.raw_bytes).await?;
             let rollouts = pack.covered.len() as u64;
@@ -124,30 +128,33 @@ impl Ledger {
         Ok(())
     }
 
-    /// Of the `committed` results those that no pack covers, by task and rollout.
-    pub(crate) async fn pending(
+    /// Of the `committed` results those that no pack covers.
+    pub(crate) fn pending(
         &self,
         state: &LogState,
         committed: &BTreeMap<RolloutId, CommittedResult>,
     ) -> Result<Vec<Source>, LedgerError> {
         let fresh = committed.iter().filter(|(rollout, _)| !state.covered.contains(rollout));
-        let fresh: Vec<_> = fresh.collect();
-        if fresh.is_empty() {
-            return Ok(Vec::new());
-        }
-        let instances = self.instances().await?;
-        let mut sources = Vec::with_capacity(fresh.len());
-        for (rollout, result) in fresh {
-            sources.push(Source {
+        let source = |(rollout, result): (&RolloutId, &CommittedResult)| {
+            Ok(Source {
                 rollout: rollout.clone(),
-                instance: instances.get(rollout).cloned(),
+                instance: None,
                 attempt: 0,
                 path: self.layout.result(&result.shard_id, rollout)?,
                 stored_bytes: result.bytes,
-            });
+            })
+        };
+        fresh.map(source).collect()
+    }
+
+    /// Brings sources into the order of tasks.
+    pub(crate) async fn order(&self, sources: &mut [Source]) -> Result<(), LedgerError> {
+        let instances = self.instances().await?;
+        for source in &mut *sources {
+            source.instance = instances.get(&source.rollout).cloned();
         }
-        sort(&mut sources, RowOrder::Task);
-        Ok(sources)
+        sort(sources, RowOrder::Task);
+        Ok(())
     }
 
     /// The task of each planned rollout: the order of rows is known without reading any result.

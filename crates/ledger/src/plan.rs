@@ -222,15 +222,13 @@ fn handle(row: &PlanRow) -> TaskHandle {
     TaskHandle { instance_id, row_sha256, image: row.image.clone(), row: row.row }
 }
 
-/// The rows of `plan` whose rollouts `known` does not have, in the order of work.
+/// The rows of `plan` whose rollouts `known` does not have, in the order of work. A rollout that the plan names
+/// twice (a dataset may hold a row twice) is one rollout.
 fn added_rows(known: Option<&Plan>, plan: &Plan) -> Vec<PlanRow> {
-    let known: HashSet<&RolloutId> = known
-        .iter()
-        .flat_map(|known| &known.shards)
-        .flat_map(|shard| shard.rollouts.iter().map(|rollout| &rollout.rollout_id))
-        .collect();
+    let known = known.iter().flat_map(|known| &known.shards).flat_map(|shard| &shard.rollouts);
+    let mut seen: HashSet<&RolloutId> = known.map(|rollout| &rollout.rollout_id).collect();
     let rollouts = plan.shards.iter().flat_map(|shard| shard.rollouts.iter().map(move |of| (shard, of)));
-    let added = rollouts.filter(|(_, rollout)| !known.contains(&rollout.rollout_id));
+    let added = rollouts.filter(|(_, rollout)| seen.insert(&rollout.rollout_id));
     added.map(|(shard, rollout)| plan_row(plan, shard, rollout)).collect()
 }
 

@@ -38,7 +38,7 @@ impl Ledger {
         let state = self.log_state().await?;
         let faults = self.faults().await?;
         let committed = self.committed().await?;
-        let unpacked = self.pending(&state, &committed).await?;
+        let unpacked = self.pending(&state, &committed)?;
         Ok(Reader { ledger: self.clone(), state, unpacked, faults, committed })
     }
 }

@@ -69,6 +69,16 @@ async fn a_plan_is_stored_once_and_grows_by_what_is_new() {
     }
 }
 
+/// P3: a dataset that holds a row twice has it once in the plan.
+#[tokio::test]
+async fn a_rollout_that_is_planned_twice_is_one_rollout() {
+    let mut doubled = plan(2, 0..2);
+    let again = doubled.shards[0].rollouts.clone();
+    doubled.shards[0].rollouts.extend(again);
+    let stored = memory().extend_plan(&spec(2), &dataset(), &doubled).await.unwrap();
+    assert_eq!(stored.plan, plan(2, 0..2));
+}
+
 /// P1, P2: what makes a run itself must agree.
 #[tokio::test]
 async fn another_job_or_run_is_refused_with_the_difference() {
