@@ -7,6 +7,7 @@ use thresher_core::run_spec::BackendName;
 use thresher_core::{RunId, exit_code};
 use thresher_sandbox::docker::{Docker, DockerOptions};
 use thresher_sandbox::embedded::{Embedded, EmbeddedOptions, Isolation};
+use thresher_sandbox::process::{Process, ProcessOptions};
 use thresher_sandbox::{Backend, SandboxError, StartOptions};
 
 use crate::exit::Failure;
@@ -25,7 +26,7 @@ pub(crate) async fn build(job: &Job, cache: &Path, run: &RunId) -> Result<Built,
     let built = match job.spec.sandbox.backend {
         BackendName::Docker => docker(job, cache, start).await,
         BackendName::Embedded => embedded(job, cache, start).await,
-        BackendName::Process => process(cache, start).await,
+        BackendName::Process => process(cache, start),
     };
     let built = built.map_err(unavailable)?;
     let removed = built.backend.reap().await.map_err(unavailable)?;
@@ -69,14 +70,15 @@ async fn embedded(job: &Job, cache: &Path, start: StartOptions) -> Result<Built,
         Ok(embedded) => Ok(Built { backend: Arc::new(embedded), name: BackendName::Embedded }),
         Err(SandboxError::Unsupported(cause)) if sandbox.allow_process_fallback => {
             say_fallback(&cause);
-            process(cache, start).await
+            process(cache, start)
         }
         Err(error) => Err(error),
     }
 }
 
-async fn process(cache: &Path, start: StartOptions) -> Result<Built, SandboxError> {
-    Err(SandboxError::Unsupported(format!("{cache:?} {start:?}")))
+fn process(cache: &Path, start: StartOptions) -> Result<Built, SandboxError> {
+    let options = ProcessOptions { data: cache.join("process"), start };
+    Ok(Built { backend: Arc::new(Process::open(options)?), name: BackendName::Process })
 }
 
 #[expect(clippy::print_stderr, reason = "running without isolation must be seen by whoever started it")]

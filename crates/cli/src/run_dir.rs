@@ -19,7 +19,7 @@ pub(crate) fn open(dir: &Path) -> Result<Ledger, Failure> {
     let absolute = std::path::absolute(dir)?;
     let name =
         absolute.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
-    let store = LocalDir::open(&absolute)?;
+    let store = LocalDir::new(absolute);
     Ok(Ledger::open(Arc::new(store), "", RunId::new(name))?)
 }
 
@@ -29,7 +29,7 @@ pub(crate) async fn find(dir: &Path) -> Result<Ledger, Failure> {
         return Err(Failure::usage(format!("no run directory {}", dir.display()))
             .hint("`thresher run` prints the directory at its end; the default is runs/<job name>"));
     }
-    let store = LocalDir::open(dir)?;
+    let store = LocalDir::new(dir);
     Ledger::find(Arc::new(store), "").await.code(exit_code::USAGE)
 }
 

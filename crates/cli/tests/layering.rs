@@ -10,7 +10,8 @@ use serde_json::Value;
 const PREFIX: &str = "thresher-";
 
 /// Dependencies that must have an owner in the table, whatever else does.
-const MUST_BE_OWNED: &[&str] = &["arrow-array", "axum", "bollard", "clap", "parquet", "reqwest", "tracing-subscriber"];
+const MUST_BE_OWNED: &[&str] =
+    &["arrow-array", "axum", "bollard", "clap", "parquet", "reqwest", "tracing-subscriber"];
 
 type Names = BTreeSet<String>;
 
@@ -68,7 +69,8 @@ fn needed(package: &Value) -> Names {
 fn edges_are_those_of_the_table() {
     let stated: BTreeMap<String, Names> =
         table().into_iter().map(|row| (format!("{PREFIX}{}", row.name), row.depends_on)).collect();
-    let inside = |names: Names| names.iter().filter_map(|name| name.strip_prefix(PREFIX)).map(str::to_owned).collect();
+    let inside =
+        |names: Names| names.iter().filter_map(|name| name.strip_prefix(PREFIX)).map(str::to_owned).collect();
     let found: BTreeMap<String, Names> =
         dependencies().into_iter().map(|(name, needed)| (name, inside(needed))).collect();
     assert_eq!(found, stated);

@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use serde_json::json;
 use thresher_core::id::RolloutKey;
 use thresher_core::plan::Plan;
-use thresher_core::run_spec::AgentName;
+use thresher_core::run_spec::{AgentName, DatasetFamily};
+use thresher_core::task::Family;
 use thresher_core::{RolloutId, RunSpec, Secret, Sha256Hex, exit_code};
 use thresher_dataset::{Dataset, Selection};
 use thresher_ledger::{DatasetIdentity, Ledger, LedgerError, LockError, RunLock, StoredPlan};
@@ -41,6 +42,7 @@ pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
     let dir = args.out.clone().unwrap_or_else(|| run_dir::default_for(job.spec.name.as_deref()));
     let _lock = lock(&dir)?;
     let ledger = run_dir::open(&dir)?;
+    let fingerprint = dataset.fingerprint().code(exit_code::DATA)?;
     let stored = extend_plan(&ledger, &job, &dataset, &plan).await?;
     let built = backend::build(&job, &cache, ledger.run()).await?;
 
@@ -52,7 +54,7 @@ pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
         slots: slots(&job.spec),
         observer: Arc::clone(&view) as Arc<dyn thresher_worker::Observer>,
         drain: signals.drain(),
-        engine: engine(&job, &ledger, &dataset, built, model, &cache, scratch.path()),
+        engine: engine(&job, &ledger, fingerprint, built, model, &cache, scratch.path()),
         ledger: ledger.clone(),
         plan: stored,
         dataset: Arc::new(dataset),
@@ -198,15 +200,23 @@ async fn extend_plan(
 ) -> Result<StoredPlan, Failure> {
     let identity = DatasetIdentity {
         name: dataset.name().to_owned(),
-        family: dataset.family(),
-        fingerprint: dataset.fingerprint().clone(),
-        rows: dataset.len() as u64,
+        family: family(dataset.family()),
+        fingerprint: dataset.fingerprint().code(exit_code::DATA)?,
+        rows: dataset.len(),
     };
     ledger.extend_plan(&job.spec, &identity, plan).await.map_err(|error| match error {
         LedgerError::DifferentJob { .. } => Failure::new(exit_code::CONFLICT, error)
             .hint("a run keeps its job; give another directory with --out for a different one"),
         other => other.into(),
     })
+}
+
+fn family(family: DatasetFamily) -> Family {
+    match family {
+        DatasetFamily::R2eGym => Family::R2eGym,
+        DatasetFamily::SweBench => Family::SweBench,
+        DatasetFamily::Inline => Family::Inline,
+    }
 }
 
 fn slots(spec: &RunSpec) -> usize {
@@ -219,7 +229,7 @@ type MakeEngine = Box<dyn FnOnce(Arc<dyn thresher_rollout::Journal>) -> EnginePa
 fn engine(
     job: &Job,
     ledger: &Ledger,
-    dataset: &Dataset,
+    fingerprint: Sha256Hex,
     built: Built,
     model: Option<Arc<dyn Llm>>,
     cache: &Path,
@@ -227,7 +237,7 @@ fn engine(
 ) -> MakeEngine {
     let mut spec = job.spec.clone();
     spec.sandbox.backend = built.name;
-    let (run, fingerprint) = (ledger.run().clone(), dataset.fingerprint().clone());
+    let run = ledger.run().clone();
     let (cache, scratch) = (cache.to_owned(), scratch.to_owned());
     Box::new(move |journal| EngineParts {
         labels: [("run".to_owned(), run.to_string())].into(),
