@@ -2,7 +2,7 @@
 
 /// Finds the name that a person most likely meant; `None` if none is close.
 pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    const CLOSE: f64 = 0.6;
+    const CLOSE: f64 = 0.8;
     let lower = wanted.to_lowercase();
     names
         .into_iter()

@@ -93,11 +93,14 @@ mod tests {
         Candidate { row, instance_id: Some(id), chosen: row != 2, task }
     }
 
+    /// Shuffle, start, limit; rows of the tasks and of the refused.
+    type Window = (Option<ShuffleSpec>, u64, Option<u64>, &'static [u64], &'static [u64]);
+
     #[test]
     fn windows_are_cut_from_the_shuffled_order_and_clamped() {
         let shuffle = Some(ShuffleSpec { seed: 42 });
         // The permutation of ten rows under seed 42 is 5 6 0 7 3 2 4 9 1 8.
-        let cases: [(Option<ShuffleSpec>, u64, Option<u64>, &[u64], &[u64]); 6] = [
+        let cases: [Window; 6] = [
             (None, 0, None, &[0, 1, 3, 5, 6, 7, 8], &[4, 9]),
             (None, 1, Some(3), &[1, 3], &[4]),
             (None, 8, Some(100), &[8], &[9]),

@@ -1,4 +1,5 @@
 //! What each family makes of small rows: snapshots of whole selections and tasks.
+#![expect(clippy::unwrap_used, reason = "a test may stop where it is")]
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -63,6 +64,9 @@ fn a_row_that_cannot_be_run_is_found_for_grading() {
     );
 }
 
+/// Globs, filter, and the ids that are left (`!` marks the refused) or a part of the message.
+type Narrowing = (&'static [&'static str], Option<&'static str>, Result<&'static str, &'static str>);
+
 #[test]
 fn selections_are_narrowed_by_globs_and_filters() {
     let dataset = open("swe_bench/rows.jsonl");
@@ -76,7 +80,7 @@ fn selections_are_narrowed_by_globs_and_filters() {
         };
         dataset.plan(&spec).map(ids).map_err(|error| error.to_string())
     };
-    let cases: [(&[&str], Option<&str>, Result<&str, &str>); 7] = [
+    let cases: [Narrowing; 7] = [
         (&["v5__*"], None, Ok("v5__python-1 v5__js-2")),
         (&["v5__js-2", "bad__i*"], None, Ok("v5__js-2 !bad__image-6")),
         (&[], Some(r#"eval_type == "fail_only""#), Ok("v5__js-2")),

@@ -1,4 +1,6 @@
 //! Real rows of every family. They say so and pass where `THRESHER_TEST_DATA` names no folder with them.
+#![expect(clippy::unwrap_used, reason = "a test may stop where it is")]
+#![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
