@@ -16,7 +16,11 @@ scrub() {
     gitdir=$(git rev-parse --absolute-git-dir) || return 1
     branch=$(git symbolic-ref -q HEAD || true)
 
-    # Refs: only the checked-out branch and tags of the past stay.
+    # Refs: only the checked-out branch and tags of the past stay. Symbolic refs (origin/HEAD) go first, because git
+    # refuses to delete a ref together with one that points to it.
+    git for-each-ref --format='%(symref) %(refname)' | while read -r target name; do
+        [ -n "$name" ] && [ -n "$target" ] && git symbolic-ref --delete "$name"
+    done
     git for-each-ref --format='%(refname)' --merged HEAD refs/tags >"$gitdir/keep-refs" || return 1
     [ -n "$branch" ] && echo "$branch" >>"$gitdir/keep-refs"
     git for-each-ref --format='%(refname)' | grep -vxF -f "$gitdir/keep-refs" | sed 's/^/delete /' | git update-ref --stdin || return 1
