@@ -9,13 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    // Relative to this package: two checkouts that share a target folder must not look at each other's files.
+    for input in ["../guest/src", "../guest/Cargo.toml", "../../Cargo.lock", "build.rs"] {
+        println!("cargo::rerun-if-changed={input}");
+    }
     let manifest = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let guest = manifest.join("../guest").canonicalize()?;
-    let workspace = guest.join("../..").canonicalize()?;
-    for input in [guest.join("src"), guest.join("Cargo.toml"), workspace.join("Cargo.lock")] {
-        println!("cargo::rerun-if-changed={}", input.display());
-    }
-    println!("cargo::rerun-if-changed=build.rs");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let built = build(&guest, &out.join("guest"), &env::var("HOST")?)?;
     replace_if_different(&built, &out.join("thresher-guest"))?;

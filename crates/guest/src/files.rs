@@ -54,6 +54,9 @@ pub(crate) fn write(link: &mut Link, path: &str, mode: WriteMode) -> Result<Answ
         Ok(old) if old.is_dir() => {
             return Err(failure(FailureKind::IsDirectory, path, "Is a directory").into());
         }
+        Ok(old) if !old.is_file() => {
+            return Err(failure(FailureKind::Other, path, "not a regular file").into());
+        }
         Ok(old) => Some(old),
         Err(_) => None,
     };
@@ -135,8 +138,13 @@ fn follow_links(path: &Path) -> Result<PathBuf, Failure> {
 /// Creates the folder that `path` is in.
 fn make_parent(path: &Path) -> Result<PathBuf, Failure> {
     let parent = path.parent().unwrap_or(Path::new("/")).to_path_buf();
-    fs::create_dir_all(&parent).at(&parent)?;
-    Ok(parent)
+    match fs::create_dir_all(&parent) {
+        // What exists, since it could not be created, and is no folder.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(failure(FailureKind::NotADirectory, &parent, "Not a directory"))
+        }
+        made => made.at(&parent).map(|()| parent),
+    }
 }
 
 /// A name in `folder` that nobody has used: to be opened with `create_new`.

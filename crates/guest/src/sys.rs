@@ -16,17 +16,27 @@ pub(crate) struct Exit {
     pub(crate) max_rss: u64,
 }
 
+/// What the kernel takes for an action; the C library's own form leaves out two signals that it keeps for itself.
+#[repr(C)]
+struct KernelAction {
+    handler: usize,
+    flags: u64,
+    restorer: usize,
+    mask: u64,
+}
+
 /// Gives every signal its default action and blocks all of them, so that no system call is interrupted and children
 /// start from a clean slate: they only have to unblock.
 #[expect(unsafe_code, reason = "sigaction and sigprocmask have no safe wrapper")]
 pub(crate) fn take_over_signals() {
-    // SAFETY: SIG_DFL installs no handler, and the set is filled before it is used. Failures for SIGKILL, SIGSTOP and
-    // the C library's own signals are expected.
+    const SIGNALS: libc::c_int = 64;
+    let action = KernelAction { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
+    // SAFETY: SIG_DFL installs no handler, and the set is filled before it is used. Failures for SIGKILL and SIGSTOP are
+    // expected. The action has the layout of the kernel's, with a mask of 8 bytes.
     unsafe {
-        let mut action: libc::sigaction = mem::zeroed();
-        action.sa_sigaction = libc::SIG_DFL;
-        for signal in 1..=64 {
-            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        for signal in 1..=SIGNALS {
+            let none = std::ptr::null_mut::<KernelAction>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, none, size_of::<u64>());
         }
         let mut all: libc::sigset_t = mem::zeroed();
         libc::sigfillset(&raw mut all);

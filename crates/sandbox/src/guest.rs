@@ -6,8 +6,6 @@ mod connection;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
-pub(crate) use binary::binary;
 pub(crate) use binary::install;
 
 use std::collections::BTreeMap;
@@ -117,6 +115,15 @@ impl Sandbox {
         Self { defaults, ..self }
     }
 
+    fn with_default_variables(&self, mut body: CommandBody) -> CommandBody {
+        for (name, value) in &self.defaults {
+            if body.env.iter().all(|(set, _)| set != name.as_bytes()) {
+                body.env.push((Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value.as_bytes())));
+            }
+        }
+        body
+    }
+
     /// Adds to what deviates from the environment asked for.
     pub(crate) fn with_deviations(mut self, deviations: Vec<String>) -> Self {
         self.identity.deviations.extend(deviations);
@@ -146,7 +153,7 @@ impl Sandbox {
             merged: command.streams == Streams::Merged,
         };
         let mut body = Vec::new();
-        put_item(&command_body(command, &self.defaults), &mut body).map_err(connection::broken_frame)?;
+        put_item(&self.with_default_variables(command_body(command)), &mut body).map_err(connection::broken_frame)?;
         // Two streams, and slack for a guest whose own bound is lower, never higher.
         let call =
             Call::new(operation, command.timeout).body(&body).answer_limit(2 * command.output_cap as u64);
@@ -306,13 +313,11 @@ fn unexpected(answer: &Answer) -> SandboxError {
     SandboxError::Protocol(format!("an answer of another operation: {answer:.200?}"))
 }
 
-fn command_body(command: &Command, defaults: &BTreeMap<String, String>) -> CommandBody {
+fn command_body(command: &Command) -> CommandBody {
     let bytes = |text: &String| Bytes::copy_from_slice(text.as_bytes());
-    let absent = defaults.iter().filter(|(name, _)| !command.env.contains_key(*name));
-    let env = command.env.iter().chain(absent);
     CommandBody {
         argv: command.argv.iter().map(bytes).collect(),
-        env: env.map(|(name, value)| (bytes(name), bytes(value))).collect(),
+        env: command.env.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
         cwd: bytes(&command.cwd),
         script: command.script.clone(),
     }

@@ -7,12 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+/// A static executable of this machine's architecture.
 static BINARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/thresher-guest"));
-
-/// Returns the guest program: a static executable of this machine's architecture.
-pub(crate) fn binary() -> &'static [u8] {
-    BINARY
-}
 
 /// Writes the guest program into `dir`, unless it is there, and returns its path. The name holds the content's hash,
 /// so that runners of different versions share a folder.

@@ -3,6 +3,7 @@
 mod commands;
 mod files;
 mod hostile;
+mod speed;
 mod trees;
 
 use std::path::{Path, PathBuf};

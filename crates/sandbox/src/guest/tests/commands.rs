@@ -141,13 +141,15 @@ async fn background_processes_outlive_their_command_and_are_never_blocked() {
     let folder = tempfile::tempdir().unwrap();
     let flag = text(&folder.path().join("flag"));
     let mut sandbox = plain().await;
+    // Told apart from what other tests leave running.
+    let seconds = format!("1000.{}", std::process::id());
     // It writes more than a pipe holds after its command ended, and says so afterwards.
     let script =
-        format!("(read -t 0.2 < <(sleep 1); seq 1 100000 && touch {flag}; sleep 1000) & echo started");
+        format!("(read -t 0.2 < <(sleep 1); seq 1 100000 && touch {flag}; sleep {seconds}) & echo started");
     let got = sandbox.run(&bash(&script)).await.unwrap();
     assert!(got.stdout.starts_with(b"started\n"));
     output(&mut sandbox, &format!("until [ -e {flag} ]; do sleep 0.01; done")).await;
-    assert_eq!(output(&mut sandbox, "pgrep -fc 'sleep 100[0]'").await, "1");
+    assert_eq!(output(&mut sandbox, &format!("pgrep -xfc 'sleep {seconds}'")).await, "1");
     sandbox.kill_all().await.unwrap();
     let got = sandbox.run(&bash("ps -o pid= --ppid $PPID | wc -l")).await.unwrap();
     assert_eq!(&got.stdout[..], b"1\n", "only this command is left");
