@@ -43,7 +43,7 @@ use held::{Held, Removals};
 use image::Images;
 use owner::Owner;
 use stream::GuestOutput;
-use watch::Watch;
+use watch::{DaemonLife, Watch};
 
 /// `/etc/hosts` of a sandbox without network. The daemon would mount its own, had the container a network.
 const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\tsandbox\n";
@@ -186,9 +186,9 @@ impl Docker {
         self.engine.call(call).await.map_err(|error| self.engine.error("attach to a container", error))
     }
 
-    async fn run(&self, held: &mut Held) -> Result<(), SandboxError> {
+    async fn run(&self, held: &mut Held, life: Option<DaemonLife>) -> Result<(), SandboxError> {
         held.starting();
-        if let Some(life) = self.watch.life().await {
+        if let Some(life) = life {
             self.watch.started(&held.id, life);
         }
         let call = self.engine.api.start_container(&held.id, None);
@@ -241,8 +241,10 @@ impl Backend for Docker {
 
     async fn start(&self, spec: &SandboxSpec) -> Result<Sandbox, SandboxError> {
         let mut held = self.create(spec).await?;
-        let (streams, identity) = tokio::try_join!(self.attach(&held), self.identity(spec, &held))?;
-        self.run(&mut held).await?;
+        let life = async { Ok(self.watch.life().await) };
+        let (streams, identity, life) =
+            tokio::try_join!(self.attach(&held), self.identity(spec, &held), life)?;
+        self.run(&mut held, life).await?;
         let output = GuestOutput::new(streams.output, held.id.clone());
         let attached = Sandbox::attach(output, streams.input, identity, Box::new(held)).await?;
         let mut sandbox = attached.with_workdir(&spec.workdir);

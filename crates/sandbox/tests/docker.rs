@@ -1,5 +1,11 @@
 //! The Docker backend against a real daemon. Without one every test says so and passes.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests fail as tests do, and say what they skip"
+)]
+
 #[path = "docker/private_daemon.rs"]
 mod private_daemon;
 #[path = "docker/registry.rs"]
@@ -16,6 +22,7 @@ use bollard::query_parameters::{CreateContainerOptions, PushImageOptions};
 use futures::TryStreamExt;
 use thresher_core::run_spec::{Network, PullPolicy};
 use thresher_core::task::ImageRef;
+use thresher_sandbox::conformance::{self, Verdict};
 use thresher_sandbox::docker::{Docker, DockerOptions};
 use thresher_sandbox::{Backend, Command, FileMode, Sandbox, SandboxError, SandboxSpec};
 
@@ -32,6 +39,23 @@ async fn bash(sandbox: &mut Sandbox, script: &str) -> String {
 
 fn registry_image(reference: impl Into<String>) -> ImageRef {
     ImageRef::Registry(reference.into())
+}
+
+#[tokio::test]
+async fn the_backend_conforms() {
+    let Some(rig) = Rig::new().await else { return };
+    let outcomes = conformance::all(&rig.backend, &rig.base.image).await.unwrap();
+    let mut failed = Vec::new();
+    for (name, outcome) in outcomes {
+        match outcome {
+            Ok(Verdict::Shown) => {}
+            Ok(Verdict::Skipped(reason)) => eprintln!("skipped: {name}: {reason}"),
+            Err(deviation) => failed.push(format!("{name}: {deviation}")),
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+    rig.backend.settle().await;
+    assert!(rig.containers().await.is_empty());
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use bollard::models::{
     MountType, ResourcesUlimits,
 };
 use thresher_core::record::SandboxIdentity;
-use thresher_core::run_spec::{LimitsSpec, Network};
+use thresher_core::run_spec::Network;
 
 use super::engine::Facts;
 use crate::SandboxSpec;
@@ -99,7 +99,7 @@ fn host_config(spec: &SandboxSpec, common: &Common) -> HostConfig {
         memory_swap: memory,
         pids_limit: (spec.limits.pids > 0).then_some(i64::from(spec.limits.pids)),
         shm_size: bytes_of_mib(spec.limits.shm_mb),
-        ulimits: Some(ulimits(&spec.limits)),
+        ulimits: Some(ulimits()),
         mounts: Some(vec![Mount {
             target: Some(GUEST_PATH.into()),
             source: Some(common.guest.clone()),
@@ -111,16 +111,10 @@ fn host_config(spec: &SandboxSpec, common: &Common) -> HostConfig {
     }
 }
 
-/// The largest single file, since an overlay has no quota of its own, and no core dumps in the work tree.
-fn ulimits(limits: &LimitsSpec) -> Vec<ResourcesUlimits> {
-    let limit = |name: &str, value| ResourcesUlimits {
-        name: Some(name.into()),
-        soft: Some(value),
-        hard: Some(value),
-    };
-    let mut ulimits = vec![limit("core", 0)];
-    ulimits.extend(bytes_of_mib(limits.disk_mb).map(|bytes| limit("fsize", bytes)));
-    ulimits
+/// No core dumps in the work tree. The disk is not limited: an overlay has no quota of its own, and a limit on single
+/// files would stop sparse ones, which some tests make.
+fn ulimits() -> Vec<ResourcesUlimits> {
+    vec![ResourcesUlimits { name: Some("core".into()), soft: Some(0), hard: Some(0) }]
 }
 
 fn network_mode(network: Network) -> &'static str {
@@ -233,6 +227,7 @@ fn default_cpu_shares(cgroup_version: Option<u8>) -> Option<u64> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use thresher_core::run_spec::LimitsSpec;
     use thresher_core::task::ImageRef;
 
     use super::*;
@@ -284,7 +279,6 @@ mod tests {
         let host = body.host_config.unwrap();
         assert_eq!((host.memory, host.pids_limit, host.shm_size), (None, None, None));
         assert_eq!((host.nano_cpus, body.network_disabled), (Some(1_500_000_000), Some(false)));
-        assert_eq!(host.ulimits.unwrap().len(), 1);
     }
 
     #[test]

@@ -74,6 +74,7 @@ const PROGRAMS: &[&str] = &[
     "sort",
     "stat",
     "stty",
+    "tty",
     "sync",
     "tail",
     "tee",
