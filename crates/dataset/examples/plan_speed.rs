@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "an example may stop where it is")]
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,14 +23,19 @@ const ROWS: usize = 4578;
 const GROUP_ROWS: usize = 500;
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let scratch = tempfile::tempdir().unwrap();
-    let named = std::env::args().nth(1);
-    let path = named.unwrap_or_else(|| {
-        write_rows(&scratch.path().join("rows.parquet"));
-        // Starts the high-water mark again, so that it does not count the writing.
-        std::fs::write("/proc/self/clear_refs", "5").unwrap();
-        scratch.path().join("rows.parquet").to_str().unwrap().to_owned()
-    });
+    let path = match &arguments[..] {
+        [write, path] if write == "--write" => return write_rows(Path::new(path)),
+        [path] => path.clone(),
+        _ => {
+            // Another process writes, so that this one's memory shows only the reading.
+            let path = scratch.path().join("rows.parquet").to_str().unwrap().to_owned();
+            let this = std::env::current_exe().unwrap();
+            assert!(Command::new(this).args(["--write", &path]).status().unwrap().success());
+            path
+        }
+    };
     let spec = DatasetSpec { path, name: None, family: None, select: SelectSpec::default() };
     let start = Instant::now();
     let dataset = Dataset::open(&spec, Path::new("")).unwrap();
