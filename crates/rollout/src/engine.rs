@@ -118,6 +118,7 @@ impl Engine {
         self.closing.close();
         self.closing.wait().await;
         self.closing.reopen();
+        self.parts.backend.settle().await;
     }
 
     /// Runs one rollout to its record. `task` is the result of loading the dataset row.

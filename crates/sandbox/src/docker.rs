@@ -143,11 +143,6 @@ impl Docker {
         })
     }
 
-    /// Waits until everything that closed sandboxes left behind is removed. Closing returns earlier.
-    pub async fn settle(&self) {
-        self.removals.settle().await;
-    }
-
     /// Creates the container, in a task of its own: the daemon goes on creating when the caller gives up, and then
     /// somebody must remove what comes of it.
     async fn create(&self, spec: &SandboxSpec) -> Result<Held, SandboxError> {
@@ -256,6 +251,10 @@ impl Backend for Docker {
 
     async fn evidence(&self) -> Option<SandboxError> {
         evidence::look(&self.engine, &self.facts, &self.watch, self.min_free_bytes).await
+    }
+
+    async fn settle(&self) {
+        self.removals.settle().await;
     }
 
     async fn reap(&self) -> Result<usize, SandboxError> {

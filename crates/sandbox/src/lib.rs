@@ -54,6 +54,9 @@ pub trait Backend: Send + Sync {
     /// daemon does not answer, the node's disk is full), `None` means that there is none.
     async fn evidence(&self) -> Option<SandboxError>;
 
+    /// Waits until everything that closed sandboxes left behind is gone, where closing returns earlier.
+    async fn settle(&self) {}
+
     /// Removes what earlier, dead runners left on this machine, and never what belongs to a live one. Returns how
     /// many things were removed.
     async fn reap(&self) -> Result<usize, SandboxError>;

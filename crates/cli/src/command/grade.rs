@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::json;
 use thresher_core::exit_code;
-use thresher_core::run_spec::{DatasetSpec, SelectSpec};
+use thresher_core::run_spec::DatasetSpec;
 use thresher_core::task::TestSpec;
 use thresher_core::{InstanceId, Task};
 use thresher_dataset::Dataset;
@@ -46,24 +46,8 @@ pub(super) fn run(args: &GradeArgs) -> Result<i32, Failure> {
 fn load(args: &GradeArgs) -> Result<Task, Failure> {
     let spec: DatasetSpec = serde_json::from_value(json!({ "path": args.dataset }))?;
     let dataset = Dataset::open(&spec, std::path::Path::new(".")).code(exit_code::DATA)?;
-    let id = globset::escape(&args.instance);
-    let select = SelectSpec { only: vec![id], ..SelectSpec::default() };
-    let selection = dataset.plan(&select).code(exit_code::DATA)?;
-    if let Some(handle) = selection.tasks.first() {
-        return dataset.load(handle).code(exit_code::DATA);
-    }
-    let message = match selection.refused.first() {
-        Some(refused) => anyhow::anyhow!("instance {} cannot be used: {}", args.instance, refused.reason),
-        None => anyhow::anyhow!("no instance {:?} in {}", args.instance, args.dataset.display()),
-    };
-    let all = dataset.plan(&SelectSpec::default()).code(exit_code::DATA)?;
-    let ids = all.tasks.iter().map(|task| task.instance_id.as_str());
-    let nearest = crate::job::nearest(&args.instance, ids);
-    let failure = Failure::new(exit_code::DATA, message);
-    Err(match nearest {
-        Some(nearest) => failure.hint(format!("the nearest instance id is {nearest}")),
-        None => failure,
-    })
+    let handle = dataset.find(&InstanceId::new(&args.instance)).code(exit_code::DATA)?;
+    dataset.load(&handle).code(exit_code::DATA)
 }
 
 /// Reads the log as bytes: real logs hold invalid UTF-8, which is replaced as the harness does.
