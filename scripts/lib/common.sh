@@ -2,9 +2,6 @@
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-# One setting everywhere, so that one build serves the quickstart, the tests and the checks.
-export CARGO_INCREMENTAL=0
-
 tools=${XDG_CACHE_HOME:-$HOME/.cache}/thresher-tools
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
