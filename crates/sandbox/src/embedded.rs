@@ -114,7 +114,8 @@ impl Embedded {
     /// # Errors
     /// [`SandboxError::Unsupported`] with cause and remedy where the isolation cannot be had.
     pub async fn open(options: EmbeddedOptions) -> Result<Self, SandboxError> {
-        let EmbeddedOptions { data, images, isolation, start: StartOptions { run: _, incarnation } } = options;
+        let EmbeddedOptions { data, images, isolation, start: StartOptions { run: _, incarnation } } =
+            options;
         let claimed = std::fs::create_dir_all(&data).and_then(|()| Live::claim(&data, &incarnation));
         let live = Arc::new(claimed.map_err(|error| os(&format!("claim {}", data.display()), error))?);
         let (report, cgroups) = probe::probe_with(&data, &live).await?;
@@ -212,7 +213,8 @@ impl Embedded {
     async fn start_one(&self, spec: &SandboxSpec) -> Result<Sandbox, SandboxError> {
         let number = self.names.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}.{}.{number}", self.parts.live.name(), self.isolation());
-        let own_cgroups = self.cgroups.iter().flat_map(|cgroups| cgroups.plan(&name, &spec.limits)).collect::<Vec<_>>();
+        let own_cgroups =
+            self.cgroups.iter().flat_map(|cgroups| cgroups.plan(&name, &spec.limits)).collect::<Vec<_>>();
         let plan = self.common.plan(spec, self.record(&spec.prepared)?.layers, own_cgroups.clone());
         let (launcher, stream) = Launcher::start(&self.parts.guest, &plan).await?;
         let running = Arc::new(Running::new(launcher, self.cgroups.clone(), own_cgroups));
@@ -272,7 +274,9 @@ impl Backend for Embedded {
         let (handle, store) = (derived_handle(base, key), self.parts.store.clone());
         let name = handle.clone();
         let kept = blocking(move || {
-            store.add_derived(&name, record, &written).map_err(|error| layer_error("keep a derived layer", error))
+            store
+                .add_derived(&name, record, &written)
+                .map_err(|error| layer_error("keep a derived layer", error))
         });
         let kept = kept.await;
         sandbox.close().await?;

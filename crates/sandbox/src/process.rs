@@ -102,7 +102,9 @@ impl Backend for Process {
     /// Always refused: without a root file system of its own there is nothing to keep.
     async fn derive(&self, sandbox: Sandbox, _base: &Prepared, _key: &str) -> Result<Prepared, SandboxError> {
         sandbox.close().await?;
-        Err(SandboxError::Unsupported("plain processes have no layers: use the docker or the embedded backend".into()))
+        Err(SandboxError::Unsupported(
+            "plain processes have no layers: use the docker or the embedded backend".into(),
+        ))
     }
 
     async fn start(&self, spec: &SandboxSpec) -> Result<Sandbox, SandboxError> {
@@ -192,7 +194,8 @@ fn identity(spec: &SandboxSpec) -> SandboxIdentity {
 fn deviations(spec: &SandboxSpec, workdir: &str, landlock: &str) -> Vec<String> {
     let mut list = vec![
         "no isolation: processes, users and network are the machine's".to_owned(),
-        "memory and file size are limited per process; processes, processors and disk are not limited".to_owned(),
+        "memory and file size are limited per process; processes, processors and disk are not limited"
+            .to_owned(),
         format!("landlock: {landlock}"),
     ];
     if Path::new(&spec.workdir) != Path::new(workdir) {

@@ -1,5 +1,7 @@
 //! The embedded backend on this machine. Variants that the machine refuses are skipped, and the reason is printed.
 
+#[path = "embedded/image.rs"]
+mod image;
 #[path = "embedded/rig.rs"]
 mod rig;
 
@@ -44,17 +46,26 @@ async fn the_probe_finds_what_can_be_had() {
 }
 
 #[tokio::test]
+async fn the_conformance_suite_holds() {
+    for (_data, backend) in variants().await {
+        rig::conforms(&backend, backend.isolation()).await;
+    }
+}
+
+#[tokio::test]
 async fn nothing_of_the_machine_is_visible() {
     for (_data, backend) in variants().await {
         let mut sandbox = backend.start(&host_spec(&backend).await).await.unwrap();
         let expected = [
-            "bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "root", "run", "sbin", "testbed", "tmp", "usr",
-            "var",
+            "bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "root", "run", "sbin", "testbed",
+            "tmp", "usr", "var",
         ];
         let top = says(&mut sandbox, "ls -A /").await;
         assert!(top.lines().all(|name| expected.contains(&name)), "{top}");
         assert_eq!(says(&mut sandbox, "ls -A /root /tmp /var/tmp /run").await.matches(' ').count(), 0);
-        for path in ["/home", "/opt", "/srv", "/mnt", "/root/.ssh", "/etc/shadow", "/etc/ssh", "/etc/ssl/private"] {
+        for path in
+            ["/home", "/opt", "/srv", "/mnt", "/root/.ssh", "/etc/shadow", "/etc/ssh", "/etc/ssl/private"]
+        {
             fails(&mut sandbox, &format!("test -e {path}")).await;
         }
         let processes = says(&mut sandbox, "echo /proc/[0-9]*").await;
@@ -83,7 +94,10 @@ async fn root_inside_cannot_change_the_machine() {
             fails(&mut sandbox, script).await;
         }
         bash(&mut sandbox, "kill -9 -1").await;
-        assert_eq!(says(&mut sandbox, "grep NoNewPrivs /proc/self/status; echo alive").await, "NoNewPrivs:\t1\nalive");
+        assert_eq!(
+            says(&mut sandbox, "grep NoNewPrivs /proc/self/status; echo alive").await,
+            "NoNewPrivs:\t1\nalive"
+        );
         let status = says(&mut sandbox, "grep -E 'CapEff|CapBnd' /proc/self/status").await;
         for line in status.lines() {
             let mask = u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
@@ -130,7 +144,10 @@ async fn processes_are_limited_where_the_identity_says_so() {
             continue;
         }
         let output = bash(&mut sandbox, "for i in $(seq 200); do sleep 100 & done").await;
-        assert!(String::from_utf8_lossy(&output.stdout).contains("Resource temporarily unavailable"), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stdout).contains("Resource temporarily unavailable"),
+            "{output:?}"
+        );
         sandbox.kill_all().await.unwrap();
         says(&mut sandbox, "true").await;
         sandbox.close().await.unwrap();
@@ -157,13 +174,18 @@ async fn a_derived_layer_holds_what_was_written_and_removed() {
         let base = backend.prepare(&ImageRef::Host).await.unwrap();
         assert_eq!(backend.derived(&base, "set-up").await.unwrap(), None);
         let mut sandbox = backend.start(&spec(base.clone())).await.unwrap();
-        says(&mut sandbox, "mkdir -p /opt/deep && echo first > /opt/deep/file && echo x > gone && ln -s file link").await;
+        says(
+            &mut sandbox,
+            "mkdir -p /opt/deep && echo first > /opt/deep/file && echo x > gone && ln -s file link",
+        )
+        .await;
         let first = backend.derive(sandbox, &base, "set-up").await.unwrap();
         assert_eq!(backend.derived(&base, "set-up").await.unwrap(), Some(first.clone()));
 
         let mut sandbox = backend.start(&spec(first.clone())).await.unwrap();
         assert_eq!(says(&mut sandbox, "cat /opt/deep/file gone; readlink link").await, "first\nx\nfile");
-        says(&mut sandbox, "rm gone && rm -r /opt/deep && mkdir /opt/deep && echo second > /opt/deep/other").await;
+        says(&mut sandbox, "rm gone && rm -r /opt/deep && mkdir /opt/deep && echo second > /opt/deep/other")
+            .await;
         let second = backend.derive(sandbox, &first, "more").await.unwrap();
 
         let mut sandbox = backend.start(&spec(second)).await.unwrap();
@@ -171,10 +193,53 @@ async fn a_derived_layer_holds_what_was_written_and_removed() {
         fails(&mut sandbox, "test -e gone").await;
         sandbox.close().await.unwrap();
         let mut sandbox = backend.start(&spec(first)).await.unwrap();
-        assert_eq!(says(&mut sandbox, "ls /opt/deep; cat gone").await, "file\nx", "layers below do not change");
+        assert_eq!(
+            says(&mut sandbox, "ls /opt/deep; cat gone").await,
+            "file\nx",
+            "layers below do not change"
+        );
         sandbox.close().await.unwrap();
         assert_eq!(names(&data.path().join("tmp")), Vec::<String>::new());
     }
+}
+
+#[tokio::test]
+async fn an_image_of_an_archive_runs() {
+    let (data, images) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    image::write(images.path(), "small:1");
+    let options =
+        EmbeddedOptions { images: Some(images.path().to_owned()), ..options(data.path(), Isolation::Root) };
+    let backend = match Embedded::open(options).await {
+        Ok(backend) => backend,
+        Err(error) => return println!("skipped: {error}"),
+    };
+    let reference = ImageRef::Registry("docker.io/library/small:1".into());
+    let prepared = backend.prepare(&reference).await.unwrap();
+    assert!(prepared.pulled_bytes > 0 && prepared.digest.starts_with("sha256:"), "{prepared:?}");
+    assert_eq!(prepared.env["FLAVOUR"], "small");
+    assert_eq!(backend.prepare(&reference).await.unwrap().pulled_bytes, 0);
+
+    let mut sandbox = backend.start(&spec(prepared.clone())).await.unwrap();
+    assert_eq!(says(&mut sandbox, "ls /data /opaque").await, "/data:\nkept\n\n/opaque:\nhigh");
+    assert_eq!(says(&mut sandbox, "stat -c '%u %a' /data/kept; pwd").await, "1234 640\n/testbed");
+    assert_eq!(says(&mut sandbox, "cat /etc/hostname; rm /data/kept; echo new > /data/new").await, "sandbox");
+    let changed = backend.derive(sandbox, &prepared, "changed").await.unwrap();
+    for (prepared, expected) in [(changed, "new"), (prepared, "kept")] {
+        let mut sandbox = backend.start(&spec(prepared)).await.unwrap();
+        assert_eq!(says(&mut sandbox, "ls /data").await, expected);
+        sandbox.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_image_needs_root_namespaces() {
+    let data = tempfile::tempdir().unwrap();
+    let backend = match Embedded::open(options(data.path(), Isolation::User)).await {
+        Ok(backend) => backend,
+        Err(error) => return println!("skipped: {error}"),
+    };
+    let error = backend.prepare(&ImageRef::Registry("a".into())).await.unwrap_err();
+    assert!(error.to_string().contains("run as root"), "{error}");
 }
 
 #[tokio::test]

@@ -20,6 +20,12 @@ async fn host_spec(backend: &Process) -> SandboxSpec {
 }
 
 #[tokio::test]
+async fn the_conformance_suite_holds() {
+    let data = tempfile::tempdir().unwrap();
+    rig::conforms(&open(data.path()), "none").await;
+}
+
+#[tokio::test]
 async fn the_working_directory_stands_below_a_folder_of_its_own() {
     let data = tempfile::tempdir().unwrap();
     let backend = open(data.path());
@@ -101,7 +107,8 @@ async fn what_a_killed_launcher_left_is_reaped() {
     let folder = data.path().canonicalize().unwrap().join("process/dead.0");
     std::fs::create_dir_all(folder.join("tmp")).unwrap();
     let word = mark(91);
-    let mut stray = std::process::Command::new("sleep").arg(&word).env("TMPDIR", folder.join("tmp")).spawn().unwrap();
+    let mut stray =
+        std::process::Command::new("sleep").arg(&word).env("TMPDIR", folder.join("tmp")).spawn().unwrap();
     let mut innocent = std::process::Command::new("sleep").arg(format!("{word}1")).spawn().unwrap();
     let backend = open(data.path());
     assert_eq!(backend.reap().await.unwrap(), 1);

@@ -65,7 +65,9 @@ impl Source {
         match self {
             Self::Layout(folder) => Ok(Box::new(File::open(folder.join(inner_path(name)?))?)),
             Self::Archive { path, files } => {
-                let span = files.get(&key(Path::new(name))).ok_or_else(|| broken(format!("it has no file {name}")))?;
+                let span = files
+                    .get(&key(Path::new(name)))
+                    .ok_or_else(|| broken(format!("it has no file {name}")))?;
                 let mut file = File::open(path)?;
                 file.seek(SeekFrom::Start(span.offset))?;
                 Ok(Box::new(file.take(span.length)))
@@ -122,7 +124,8 @@ impl Source {
     ) -> io::Result<()> {
         let index: Index = self.document(document)?;
         for descriptor in index.manifests.iter().filter(|descriptor| descriptor.suits()) {
-            let names: Vec<String> = names.iter().cloned().chain(descriptor.names().map(str::to_owned)).collect();
+            let names: Vec<String> =
+                names.iter().cloned().chain(descriptor.names().map(str::to_owned)).collect();
             let blob = blob(descriptor)?;
             if !descriptor.is_index() {
                 found.push(self.described_image(descriptor, &blob, names)?);
@@ -154,7 +157,8 @@ impl Source {
 /// The file of a blob; digests are untrusted and must not lead elsewhere.
 fn blob(descriptor: &Descriptor) -> io::Result<String> {
     let valid = descriptor.digest.split_once(':').filter(|(kind, hash)| {
-        let is_word = |word: &str| !word.is_empty() && word.bytes().all(|letter| letter.is_ascii_alphanumeric());
+        let is_word =
+            |word: &str| !word.is_empty() && word.bytes().all(|letter| letter.is_ascii_alphanumeric());
         is_word(kind) && is_word(hash)
     });
     let (kind, hash) = valid.ok_or_else(|| broken(format!("{:?} is no digest", descriptor.digest)))?;
@@ -183,7 +187,8 @@ fn index_archive(path: &Path) -> io::Result<HashMap<String, Span>> {
             let span = Span { offset: entry.raw_file_position(), length: entry.header().entry_size()? };
             files.insert(key(&name), span);
         } else if let Some(target) = entry.link_name()? {
-            let folder = if kind.is_symlink() { name.parent().unwrap_or(Path::new("")) } else { Path::new("") };
+            let folder =
+                if kind.is_symlink() { name.parent().unwrap_or(Path::new("")) } else { Path::new("") };
             links.push((key(&name), key(&folder.join(target))));
         }
     }

@@ -63,7 +63,8 @@ impl Cgroups {
         };
         let cgroup = |controllers: &[Controller]| {
             let parent = self.hierarchy.folder(controllers[0]).join(&self.group);
-            let settings = controllers.iter().flat_map(|controller| self.settings(*controller, &parent, limits));
+            let settings =
+                controllers.iter().flat_map(|controller| self.settings(*controller, &parent, limits));
             Cgroup { folder: parent.join(name), settings: settings.collect(), join }
         };
         match self.hierarchy.version {
@@ -86,7 +87,9 @@ impl Cgroups {
                 let no_swap = memory.is_some().then(|| "0".to_owned());
                 vec![("memory.max", memory), ("memory.swap.max", no_swap)]
             }
-            (Version::One, Controller::Cpu) => vec![("cpu.cfs_quota_us", quota.map(|quota| quota.to_string()))],
+            (Version::One, Controller::Cpu) => {
+                vec![("cpu.cfs_quota_us", quota.map(|quota| quota.to_string()))]
+            }
             (Version::Two, Controller::Cpu) => {
                 vec![("cpu.max", quota.map(|quota| format!("{quota} {CPU_PERIOD}")))]
             }

@@ -25,7 +25,8 @@ pub(super) struct Hierarchy {
 impl Hierarchy {
     /// Finds them; the error says why there are none.
     pub(super) fn of_this_process() -> Result<Self, String> {
-        let read = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path} cannot be read: {error}"));
+        let read =
+            |path: &str| fs::read_to_string(path).map_err(|error| format!("{path} cannot be read: {error}"));
         Self::find(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)
     }
 
@@ -36,8 +37,10 @@ impl Hierarchy {
         if let Some(folders) = first {
             return Ok(Self { version: Version::One, folders });
         }
-        let second = mounts.iter().find(|mount| mount.kind == "cgroup2").ok_or("no cgroup tree is mounted")?;
-        let own = own_path(cgroup, |controllers| controllers.is_empty()).ok_or("this process is in no cgroup")?;
+        let second =
+            mounts.iter().find(|mount| mount.kind == "cgroup2").ok_or("no cgroup tree is mounted")?;
+        let own =
+            own_path(cgroup, |controllers| controllers.is_empty()).ok_or("this process is in no cgroup")?;
         let own = second.folder_of(own);
         // Processes and children exclude each other, but for the true root, which alone lacks this file.
         let is_true_root = !own.join("cgroup.type").exists();

@@ -10,9 +10,11 @@ const PROGRAMS: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "lib
 
 /// Parts of `/etc` that programs need to run at all: library search, command alternatives, public certificates,
 /// modules of Perl. Nothing that names the machine or its people, and no keys.
-const CONFIGURATION: [&str; 6] = ["alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "perl", "ssl/certs"];
+const CONFIGURATION: [&str; 6] =
+    ["alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "perl", "ssl/certs"];
 
-const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
+const PASSWD: &str =
+    "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\ntty:x:5:\nstaff:x:50:\nusers:x:100:\nnogroup:x:65534:\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 
@@ -37,7 +39,9 @@ impl HostView {
         view.folder("/var/tmp", 0o1777);
         PROGRAMS.iter().for_each(|name| view.show(&format!("/{name}")));
         CONFIGURATION.iter().for_each(|name| view.show(&format!("/etc/{name}")));
-        for (path, content) in [("/etc/passwd", PASSWD), ("/etc/group", GROUP), ("/etc/nsswitch.conf", NSSWITCH)] {
+        for (path, content) in
+            [("/etc/passwd", PASSWD), ("/etc/group", GROUP), ("/etc/nsswitch.conf", NSSWITCH)]
+        {
             view.files.push(SmallFile { path: path.into(), content: content.into() });
         }
         view
@@ -52,7 +56,8 @@ impl HostView {
         let outside = Path::new(path);
         let Ok(found) = fs::symlink_metadata(outside) else { return };
         if found.is_symlink() && !path.starts_with("/etc") {
-            if let Some(target) = fs::read_link(outside).ok().and_then(|target| target.into_os_string().into_string().ok())
+            if let Some(target) =
+                fs::read_link(outside).ok().and_then(|target| target.into_os_string().into_string().ok())
             {
                 self.links.push(Link { path: path.into(), target });
             }
@@ -76,7 +81,9 @@ mod tests {
             let top = bind.target.split('/').nth(1).unwrap();
             assert!(PROGRAMS.contains(&top) || bind.target.starts_with("/etc/"), "{}", bind.target);
         }
-        for secret in ["/etc/shadow", "/etc/passwd", "/etc/ssh", "/etc/ssl", "/etc/ssl/private", "/root", "/home"] {
+        for secret in
+            ["/etc/shadow", "/etc/passwd", "/etc/ssh", "/etc/ssl", "/etc/ssl/private", "/root", "/home"]
+        {
             assert!(!view.binds.iter().any(|bind| bind.target == secret), "{secret}");
         }
         let made: Vec<_> = view.folders.iter().map(|folder| folder.path.as_str()).collect();

@@ -40,7 +40,8 @@ impl Images {
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = normal(reference);
         if !index.by_name.contains_key(&wanted) {
-            let entries = fs::read_dir(folder).map_err(|error| missing(format!("{}: {error}", folder.display())))?;
+            let entries =
+                fs::read_dir(folder).map_err(|error| missing(format!("{}: {error}", folder.display())))?;
             let mut stamps: Stamps = entries.flatten().filter_map(|entry| stamp(&entry.path())).collect();
             stamps.sort();
             if stamps != index.stamps {
@@ -55,9 +56,13 @@ impl Images {
 fn read_all(stamps: &Stamps) -> HashMap<String, StoredImage> {
     let mut by_name = HashMap::new();
     for (path, _, _) in stamps {
-        match Source::open(path).and_then(|source| source.map_or(Ok(Vec::new()), |source| Arc::new(source).images())) {
+        match Source::open(path)
+            .and_then(|source| source.map_or(Ok(Vec::new()), |source| Arc::new(source).images()))
+        {
             Ok(images) => images.into_iter().for_each(|image| enter(image, &mut by_name)),
-            Err(error) => tracing::warn!(path = %path.display(), %error, "an archive of images cannot be read"),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "an archive of images cannot be read")
+            }
         }
     }
     by_name

@@ -40,7 +40,8 @@ impl Launcher {
         command.arg("launch").env_clear().current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
         // A group of its own: Ctrl-C at the terminal is the runner's to interpret.
         command.stderr(Stdio::from(theirs)).process_group(0);
-        let mut child = command.spawn().map_err(|source| os(&format!("start {}", guest.display()), source))?;
+        let mut child =
+            command.spawn().map_err(|source| os(&format!("start {}", guest.display()), source))?;
         drop(command);
         let taken = child.stdin.take().zip(child.stdout.take());
         let (mut input, output) = taken.expect("both were asked for as pipes");

@@ -85,7 +85,9 @@ fn sanitized(incarnation: &str) -> String {
 
 fn is_same_file(open: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let Ok((held, there)) = open.metadata().and_then(|held| Ok((held, fs::metadata(path)?))) else { return false };
+    let Ok((held, there)) = open.metadata().and_then(|held| Ok((held, fs::metadata(path)?))) else {
+        return false;
+    };
     (held.dev(), held.ino()) == (there.dev(), there.ino())
 }
 

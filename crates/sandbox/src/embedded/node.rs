@@ -33,7 +33,8 @@ fn parse_meminfo(text: &str, field: &str) -> Option<u64> {
 pub(crate) fn full_disk(folder: &Path) -> Option<SandboxError> {
     let stat = rustix::fs::statvfs(folder).ok()?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    (free < LEAST_FREE_DISK).then(|| SandboxError::DiskFull(format!("{} has {free} bytes left", folder.display())))
+    (free < LEAST_FREE_DISK)
+        .then(|| SandboxError::DiskFull(format!("{} has {free} bytes left", folder.display())))
 }
 
 /// Memory that is used up, as evidence of an outside cause. Only to be asked where sandboxes have memory limits of

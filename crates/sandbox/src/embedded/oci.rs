@@ -76,7 +76,9 @@ impl Config {
     /// The variables.
     pub(super) fn env(&self) -> BTreeMap<String, String> {
         let list = self.config.iter().flat_map(|runtime| runtime.env.iter().flatten());
-        list.filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.into(), value.into())).collect()
+        list.filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect()
     }
 }
 

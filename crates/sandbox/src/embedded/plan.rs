@@ -59,7 +59,8 @@ pub(super) struct Common {
 /// machine's: a full disk inside is then an ordinary "no space left", before anything is killed for want of memory.
 pub(super) fn disk_bytes(limits: &LimitsSpec, machine: u64) -> u64 {
     let asked = if limits.disk_mb == 0 { u64::MAX } else { limits.disk_mb.saturating_mul(1 << 20) };
-    let memory = if limits.memory_mb == 0 { machine } else { limits.memory_mb.saturating_mul(1 << 20).min(machine) };
+    let memory =
+        if limits.memory_mb == 0 { machine } else { limits.memory_mb.saturating_mul(1 << 20).min(machine) };
     asked.min(memory / 2)
 }
 
@@ -71,7 +72,8 @@ impl Common {
             true => Root::Empty,
             false => Root::Layers { folder: self.layers.clone(), names: layers },
         };
-        let host = matches!(spec.prepared.image, ImageRef::Host).then(|| self.host.clone()).unwrap_or_default();
+        let host =
+            matches!(spec.prepared.image, ImageRef::Host).then(|| self.host.clone()).unwrap_or_default();
         let network = match spec.network {
             Network::None => NetworkNamespace::Own,
             Network::Full => NetworkNamespace::Host,
@@ -138,7 +140,9 @@ impl Common {
         let mut list = Vec::new();
         let (disk, asked) = (disk_bytes(&spec.limits, self.memory) >> 20, spec.limits.disk_mb);
         if disk != asked {
-            list.push(format!("disk: {disk} MiB instead of {asked}, since what is written is kept in memory"));
+            list.push(format!(
+                "disk: {disk} MiB instead of {asked}, since what is written is kept in memory"
+            ));
         }
         if let Some(why) = &self.no_cgroups {
             list.push(format!("no cgroup: {why}; memory is limited per process, processors are not limited"));
@@ -192,7 +196,9 @@ fn network_files(network: Network) -> Vec<SmallFile> {
         Network::None => (Vec::new(), own_hosts()),
         Network::Full => (
             std::fs::read("/etc/resolv.conf").unwrap_or_default(),
-            std::fs::read("/etc/hosts").map(|hosts| [own_hosts(), hosts].concat()).unwrap_or_else(|_| own_hosts()),
+            std::fs::read("/etc/hosts")
+                .map(|hosts| [own_hosts(), hosts].concat())
+                .unwrap_or_else(|_| own_hosts()),
         ),
     };
     let file = |path: &str, content| SmallFile { path: path.into(), content };

@@ -58,7 +58,9 @@ impl ProbeReport {
 /// Only where nothing can be tried: the data folder cannot be written.
 pub async fn probe(data: &Path) -> Result<ProbeReport, SandboxError> {
     let name = format!("probe{}", std::process::id());
-    let live = Arc::new(Live::claim(data, &name).map_err(|error| super::launcher::os("claim the data folder", error))?);
+    let live = Arc::new(
+        Live::claim(data, &name).map_err(|error| super::launcher::os("claim the data folder", error))?,
+    );
     probe_with(data, &live).await.map(|(report, _)| report)
 }
 
@@ -78,12 +80,16 @@ pub(super) async fn probe_with(
     let mut cgroups = cgroups.ok();
     report.root = match has_admin() {
         true => try_with_cgroups(&parts, Users::Host, &mut cgroups, &mut report.cgroups).await,
-        false => Err("this process has no CAP_SYS_ADMIN: run as root, or in a container with `--cap-add SYS_ADMIN`".into()),
+        false => Err(
+            "this process has no CAP_SYS_ADMIN: run as root, or in a container with `--cap-add SYS_ADMIN`"
+                .into(),
+        ),
     };
     if report.root.is_err() {
         report.user = try_user(&parts, &mut cgroups, &mut report).await;
     } else {
-        report.user = try_one(&parts, Variant { users: Users::Namespace, proc: ProcMount::Fresh }, None).await;
+        report.user =
+            try_one(&parts, Variant { users: Users::Namespace, proc: ProcMount::Fresh }, None).await;
     }
     Ok((report, cgroups))
 }

@@ -27,10 +27,12 @@ fn split_tag(name: &str) -> (&str, Option<&str>) {
 fn with_registry(name: &str) -> String {
     let name = name.strip_prefix("index.docker.io/").unwrap_or(name);
     match name.split_once('/') {
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => match name.strip_prefix("docker.io/") {
-            Some(rest) if !rest.contains('/') => format!("docker.io/library/{rest}"),
-            _ => name.to_owned(),
-        },
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => {
+            match name.strip_prefix("docker.io/") {
+                Some(rest) if !rest.contains('/') => format!("docker.io/library/{rest}"),
+                _ => name.to_owned(),
+            }
+        }
         Some(_) => format!("docker.io/{name}"),
         None => format!("docker.io/library/{name}"),
     }

@@ -33,7 +33,8 @@ fn cause(failure: &Failure) -> String {
 /// `None` where only this attempt failed and nothing about the machine has to change.
 fn remedy(failure: &Failure) -> Option<&'static str> {
     let refused = [Errno::PERM, Errno::ACCESS].map(|errno| errno.raw_os_error()).contains(&failure.errno);
-    let missing = [Errno::NOSYS, Errno::INVAL, Errno::NODEV].map(|errno| errno.raw_os_error()).contains(&failure.errno);
+    let missing =
+        [Errno::NOSYS, Errno::INVAL, Errno::NODEV].map(|errno| errno.raw_os_error()).contains(&failure.errno);
     let full = Errno::NOSPC.raw_os_error() == failure.errno || Errno::USERS.raw_os_error() == failure.errno;
     match failure.step {
         Step::Namespaces if refused => Some(

@@ -86,7 +86,11 @@ impl Store {
             serde_json::from_slice(&bytes).map_err(|error| broken(format!("{}: {error}", image.config)))?;
         let diff_ids = config.rootfs.diff_ids.clone().unwrap_or_default();
         if diff_ids.len() != image.layers.len() {
-            return Err(broken(format!("{} layers, but {} in its configuration", image.layers.len(), diff_ids.len())));
+            return Err(broken(format!(
+                "{} layers, but {} in its configuration",
+                image.layers.len(),
+                diff_ids.len()
+            )));
         }
         let mut unpacked = 0;
         let mut layers = Vec::new();
@@ -144,7 +148,9 @@ impl Store {
 /// Returns how many there were.
 pub(crate) fn reap_entries(data: &Path, folder: &str) -> usize {
     let entries = fs::read_dir(data.join(folder)).into_iter().flatten().flatten();
-    entries.filter(|entry| is_orphan(data, &entry.file_name().to_string_lossy()) && remove(&entry.path())).count()
+    entries
+        .filter(|entry| is_orphan(data, &entry.file_name().to_string_lossy()) && remove(&entry.path()))
+        .count()
 }
 
 /// Whether `folder` has entries of the process called `incarnation`.
@@ -166,14 +172,16 @@ fn remove(path: &Path) -> bool {
 /// The name of the layer with this hash over its unpacked archive.
 fn layer_name(diff_id: &str) -> io::Result<String> {
     let hash = diff_id.strip_prefix("sha256:").filter(|hash| hash.len() == 64);
-    let hash = hash.filter(|hash| hash.bytes().all(|letter| letter.is_ascii_digit() || (b'a'..=b'f').contains(&letter)));
+    let hash = hash
+        .filter(|hash| hash.bytes().all(|letter| letter.is_ascii_digit() || (b'a'..=b'f').contains(&letter)));
     let hash = hash.ok_or_else(|| broken(format!("{diff_id:?} is no layer's hash")))?;
     Ok(hash[..NAME_LENGTH].to_owned())
 }
 
 /// Unpacks a layer, plain or compressed, and checks that it is what its hash says.
 fn unpack_layer(image: &StoredImage, file: &str, diff_id: &str, folder: &Path) -> io::Result<u64> {
-    let mut stream = Hashing { inner: decompressed(image.source.file(file)?)?, hash: Sha256::new(), bytes: 0 };
+    let mut stream =
+        Hashing { inner: decompressed(image.source.file(file)?)?, hash: Sha256::new(), bytes: 0 };
     unpack::unpack(&mut stream, folder)?;
     // The hash is over the padding, too, which the archive's reader leaves.
     io::copy(&mut stream, &mut io::sink())?;

@@ -9,9 +9,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    fgetxattr, flistxattr, fsetxattr, linkat, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, unlinkat,
-    utimensat,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmodat,
+    chownat, fgetxattr, flistxattr, fsetxattr, linkat, mkdirat, mknodat, openat, readlinkat, statat,
+    symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -65,7 +65,14 @@ impl Copy {
         Ok(())
     }
 
-    fn entry(&mut self, from: &OwnedFd, to: &OwnedFd, name: &OsStr, stat: &Stat, path: &Path) -> io::Result<()> {
+    fn entry(
+        &mut self,
+        from: &OwnedFd,
+        to: &OwnedFd,
+        name: &OsStr,
+        stat: &Stat,
+        path: &Path,
+    ) -> io::Result<()> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         if stat.st_nlink > 1 && !kind.is_dir() {
             if let Some(first) = self.linked.get(&stat.st_ino) {
@@ -76,7 +83,8 @@ impl Copy {
         match kind {
             FileType::Directory => {
                 mkdirat(to, name, Mode::from_raw_mode(0o700))?;
-                let (inner_from, inner_to) = (open_folder(from.as_fd(), name)?, open_folder(to.as_fd(), name)?);
+                let (inner_from, inner_to) =
+                    (open_folder(from.as_fd(), name)?, open_folder(to.as_fd(), name)?);
                 copy_extended(&inner_from, &inner_to)?;
                 self.folder(&inner_from, &inner_to, path)?;
             }
@@ -86,7 +94,9 @@ impl Copy {
                 symlinkat(&*target, to, name)?;
             }
             // Whiteouts are character devices numbered 0:0; others cannot be made inside.
-            FileType::CharacterDevice | FileType::Fifo => mknodat(to, name, kind, Mode::empty(), stat.st_rdev)?,
+            FileType::CharacterDevice | FileType::Fifo => {
+                mknodat(to, name, kind, Mode::empty(), stat.st_rdev)?
+            }
             // A socket means nothing without its process.
             _ => return Ok(()),
         }

@@ -11,8 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    fsetxattr, linkat, mkdirat, mknodat, openat, openat2, symlinkat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat,
+    chownat, fsetxattr, linkat, mkdirat, mknodat, openat, openat2, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
@@ -90,7 +90,8 @@ impl Layer {
             EntryType::Link => self.link(&clean(&target(entry)?)?, parent, name),
             EntryType::Fifo => Ok(mknodat(parent, name, FileType::Fifo, private, 0)?),
             _ => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let mut file = File::from(openat(parent, name, flags, private)?);
                 io::copy(entry, &mut file).map_err(damaged)?;
                 Ok(())
@@ -250,7 +251,12 @@ impl Attributes {
                 }
             }
         }
-        Ok(Self { owner, mode, times: Timestamps { last_access: modified, last_modification: modified }, extended })
+        Ok(Self {
+            owner,
+            mode,
+            times: Timestamps { last_access: modified, last_modification: modified },
+            extended,
+        })
     }
 
     /// Sets them on the entry that was just made, which therefore is known not to be somebody's link.
@@ -262,7 +268,8 @@ impl Attributes {
             chmodat(parent, name, self.mode, AtFlags::empty())?;
         }
         if !self.extended.is_empty() && matches!(kind, EntryType::Regular | EntryType::Directory) {
-            let file = openat(parent, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+            let file =
+                openat(parent, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
             for (attribute, value) in &self.extended {
                 fsetxattr(&file, attribute.as_str(), value, XattrFlags::empty())?;
             }

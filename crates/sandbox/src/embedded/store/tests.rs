@@ -44,8 +44,7 @@ fn write_image(folder: &Path, form: Form, name: &str, layers: &[Vec<u8>]) -> Str
         files.push((format!("{}.json", sha(&config)), config.clone()));
         let names: Vec<String> = layers.iter().map(|layer| format!("{}/layer.tar", sha(layer))).collect();
         files.extend(names.iter().cloned().zip(layers.iter().cloned()));
-        let manifest =
-            serde_json::json!([{ "Config": format!("{}.json", sha(&config)), "RepoTags": [name], "Layers": names }]);
+        let manifest = serde_json::json!([{ "Config": format!("{}.json", sha(&config)), "RepoTags": [name], "Layers": names }]);
         files.push(("manifest.json".into(), manifest.to_string().into_bytes()));
         write_tar(&folder.join(format!("{}.tar", sha(&config))), &files);
         return format!("sha256:{}", sha(&config));
@@ -110,7 +109,8 @@ impl Rig {
 
     fn names(&self, folder: &str) -> Vec<String> {
         let entries = fs::read_dir(self.data.path().join(folder)).unwrap();
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }

@@ -21,7 +21,8 @@ fn a_copy_keeps_links_modes_times_and_whiteouts() {
 
     assert_eq!(copy(&from, &to).unwrap(), 4);
 
-    let (old, new) = (fs::metadata(from.join("d/e/file")).unwrap(), fs::metadata(to.join("d/e/file")).unwrap());
+    let (old, new) =
+        (fs::metadata(from.join("d/e/file")).unwrap(), fs::metadata(to.join("d/e/file")).unwrap());
     assert_eq!((old.mode(), old.mtime(), old.mtime_nsec()), (new.mode(), new.mtime(), new.mtime_nsec()));
     assert_eq!(new.ino(), fs::metadata(to.join("second")).unwrap().ino());
     assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("/nowhere"));

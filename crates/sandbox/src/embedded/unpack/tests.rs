@@ -78,7 +78,8 @@ fn honest_layers_come_out_as_they_are() {
 
 #[test]
 fn hard_links_share_their_file() {
-    let (folder, result) = unpacked(&[(FILE, "one", "text"), (LINK, "two", "./one"), (LINK, "three", "/one")]);
+    let (folder, result) =
+        unpacked(&[(FILE, "one", "text"), (LINK, "two", "./one"), (LINK, "three", "/one")]);
     result.unwrap();
     let inode = |name: &str| fs::metadata(folder.path().join("layer").join(name)).unwrap().ino();
     assert_eq!((inode("one"), inode("one")), (inode("two"), inode("three")));
@@ -112,7 +113,8 @@ fn hostile_layers_are_refused_or_stay_inside() {
             (Err(error), false) => assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{name}: {error}"),
             _ => panic!("{name}: {result:?}"),
         }
-        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["layer"], "{name}");
         assert!(!Path::new("/escaped").exists(), "{name}");
     }
