@@ -10,6 +10,8 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use thresher_core::run_spec::{LimitsSpec, Network};
+use thresher_core::task::ImageRef;
+use thresher_sandbox::conformance::{self, Verdict};
 use thresher_sandbox::{Backend, Command, CommandOutput, Prepared, Sandbox, SandboxSpec, StartOptions};
 
 /// A small spec over what was prepared.
@@ -22,6 +24,19 @@ pub(crate) fn spec(prepared: Prepared) -> SandboxSpec {
 /// A runner of its own within this process.
 pub(crate) fn start_options() -> StartOptions {
     StartOptions { run: "test".into(), incarnation: format!("test{}", std::process::id()) }
+}
+
+/// Runs the suite of all backends over the machine's own programs; says what was skipped.
+pub(crate) async fn conforms(backend: &dyn Backend, isolation: &str) {
+    let mut failed = Vec::new();
+    for (name, outcome) in conformance::all(backend, &ImageRef::Host).await.unwrap() {
+        match outcome {
+            Ok(Verdict::Shown) => {}
+            Ok(Verdict::Skipped(reason)) => println!("skipped {name} with isolation {isolation}: {reason}"),
+            Err(deviation) => failed.push(format!("{name}: {deviation}")),
+        }
+    }
+    assert!(failed.is_empty(), "{isolation}: {failed:#?}");
 }
 
 /// Runs a script with the usual search path.

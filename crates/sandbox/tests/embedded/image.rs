@@ -1,0 +1,73 @@
+//! A small real image, made of this machine's shell and the libraries that it needs.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+const PROGRAMS: [&str; 5] = ["bash", "cat", "ls", "rm", "stat"];
+
+/// Writes `folder/image.tar` as `docker save` does, with the image `name` of two layers: the second hides a file and
+/// the content of a folder of the first.
+pub(crate) fn write(folder: &Path, name: &str) {
+    let layers = [base(), change()];
+    let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", sha(layer))).collect();
+    let env = ["PATH=/usr/bin:/bin", "FLAVOUR=small"];
+    let config =
+        serde_json::json!({ "config": { "Env": env }, "rootfs": { "diff_ids": diff_ids } }).to_string();
+    let config_name = format!("{}.json", sha(config.as_bytes()));
+    let names = ["base/layer.tar", "change/layer.tar"];
+    let manifest =
+        serde_json::json!([{ "Config": config_name, "RepoTags": [name], "Layers": names }]).to_string();
+    let mut archive = tar::Builder::new(File::create(folder.join("image.tar")).unwrap());
+    for (path, bytes) in names.iter().zip(&layers) {
+        append(&mut archive, path, bytes, 0o644, 0);
+    }
+    append(&mut archive, &config_name, config.as_bytes(), 0o644, 0);
+    append(&mut archive, "manifest.json", manifest.as_bytes(), 0o644, 0);
+    archive.finish().unwrap();
+}
+
+fn sha(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn append<W: std::io::Write>(archive: &mut tar::Builder<W>, path: &str, bytes: &[u8], mode: u32, owner: u64) {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(mode);
+    header.set_uid(owner);
+    header.set_gid(owner);
+    archive.append_data(&mut header, path, bytes).unwrap();
+}
+
+fn base() -> Vec<u8> {
+    let mut layer = tar::Builder::new(Vec::new());
+    for path in programs_and_libraries() {
+        let bytes = std::fs::read(&path).unwrap();
+        append(&mut layer, path.to_str().unwrap().trim_start_matches('/'), &bytes, 0o755, 0);
+    }
+    append(&mut layer, "data/kept", b"low", 0o640, 1234);
+    append(&mut layer, "data/hidden", b"low", 0o644, 0);
+    append(&mut layer, "opaque/low", b"low", 0o644, 0);
+    layer.into_inner().unwrap()
+}
+
+fn change() -> Vec<u8> {
+    let mut layer = tar::Builder::new(Vec::new());
+    append(&mut layer, "data/.wh.hidden", b"", 0o644, 0);
+    append(&mut layer, "opaque/.wh..wh..opq", b"", 0o644, 0);
+    append(&mut layer, "opaque/high", b"high", 0o644, 0);
+    layer.into_inner().unwrap()
+}
+
+/// The programs under `/usr/bin`, and every file that `ldd` names for them, at the path that it names.
+fn programs_and_libraries() -> BTreeSet<PathBuf> {
+    let programs: Vec<String> = PROGRAMS.iter().map(|name| format!("/usr/bin/{name}")).collect();
+    let listed = Command::new("ldd").args(&programs).output().unwrap();
+    let text = String::from_utf8(listed.stdout).unwrap();
+    let libraries = text.split_whitespace().filter(|word| word.starts_with('/') && !word.ends_with(':'));
+    programs.iter().map(String::as_str).chain(libraries).map(PathBuf::from).collect()
+}
