@@ -49,8 +49,11 @@ pub struct Environments {
     settings: SandboxSettings,
     cache: PathBuf,
     labels: BTreeMap<String, String>,
-    ready: Mutex<HashMap<(ImageRef, Family), Arc<OnceCell<Arc<Environment>>>>>,
+    ready: Mutex<HashMap<(ImageRef, Family), Slot>>,
 }
+
+/// One environment in the making, or made.
+type Slot = Arc<OnceCell<Arc<Environment>>>;
 
 impl Environments {
     /// Makes environments with `backend`; hidden tests are cached below `cache`.

@@ -311,7 +311,7 @@ fn next_steps(worked: &WorkerReport, report: &report::Report, dir: &Path) -> Str
         lines.push(format!("  {}  ({} rows of {})", path.display(), file.rows, file.table));
     }
     let dir = dir.display();
-    let example = report.example.as_ref().map_or("INSTANCE".to_owned(), ToString::to_string);
+    let example = report.example.as_ref().map_or_else(|| "INSTANCE".to_owned(), ToString::to_string);
     lines.push("\nTry next".to_owned());
     lines.push(format!("  thresher show {dir} '{example}'     one trajectory, step by step"));
     lines.push(format!("  thresher report {dir}      these tables again; --json for programs"));

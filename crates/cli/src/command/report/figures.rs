@@ -102,7 +102,7 @@ impl Report {
             example: rollouts
                 .iter()
                 .find(|rollout| rollout.outcome.is_solved())
-                .or(rollouts.first())
+                .or_else(|| rollouts.first())
                 .map(|rollout| rollout.instance_id.clone()),
         }
     }
