@@ -3,23 +3,37 @@
 //! A patch is made and applied on the host, so it needs neither git nor trust in the sandbox. The price is that the
 //! host must hold the baseline's contents; they are fetched once per image and shared by all its rollouts.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use thresher_core::fault::{Blame, Fault, Phase, Retry};
 use thresher_core::id::hex;
-use thresher_core::patch::{BlobId, blob_id};
+use thresher_core::patch::{BlobId, TreeId, blob_id};
 
 /// A content-addressed folder.
 #[derive(Clone, Debug)]
 pub(crate) struct BlobCache {
     folder: PathBuf,
+    /// Trees whose blobs this process has seen to be there, so that later rollouts need not look at each file.
+    complete: Arc<Mutex<HashSet<TreeId>>>,
 }
 
 impl BlobCache {
     /// Uses `folder`, which is created when the first blob is stored.
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self { folder, complete: Arc::default() }
+    }
+
+    /// Whether all blobs of `tree` were seen to be there.
+    pub(crate) fn is_complete(&self, tree: TreeId) -> bool {
+        self.complete.lock().expect("no holder of this lock panics").contains(&tree)
+    }
+
+    /// Notes that all blobs of `tree` are there.
+    pub(crate) fn set_complete(&self, tree: TreeId) {
+        self.complete.lock().expect("no holder of this lock panics").insert(tree);
     }
 
     /// Whether the blob is there.
@@ -43,6 +57,7 @@ impl BlobCache {
         let content = std::fs::read(&path).map_err(|error| disk_fault(&path, &error))?;
         if blob_id(&content) != *id {
             let removed = std::fs::remove_file(&path).is_ok();
+            self.complete.lock().expect("no holder of this lock panics").clear();
             let message = format!("baseline blob {} is damaged (removed: {removed})", path.display());
             return Err(Fault::new(Blame::Disk, Retry::Now, Phase::Patch, message));
         }

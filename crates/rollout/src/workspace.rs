@@ -145,6 +145,9 @@ pub(crate) fn parse_env(output: &[u8]) -> BTreeMap<String, String> {
 impl Workspace {
     /// Makes sure that the node holds the contents of the baseline, so that a patch can be made and applied.
     pub(crate) async fn keep_baseline(&mut self, blobs: &BlobCache) -> Result<(), Fault> {
+        if blobs.is_complete(self.tree) {
+            return Ok(());
+        }
         let missing: Vec<Vec<u8>> = self
             .baseline
             .iter()
@@ -157,6 +160,7 @@ impl Workspace {
                 blobs.put(&content)?;
             }
         }
+        blobs.set_complete(self.tree);
         Ok(())
     }
 

@@ -91,7 +91,7 @@ impl Toolbox {
         let suffix = self.suffix_for(arguments);
         let used = match name {
             "file_editor" => self.editor.call(episode, arguments, suffix).await,
-            "execute_bash" => execute_bash::call(episode, arguments, self.timeout).await,
+            "execute_bash" => execute_bash::call(episode, arguments, self.time_left(episode)).await,
             "search" => search::call(episode, arguments, suffix).await,
             "finish" | "submit" => Ok(Used::finish()),
             _ => Ok(Used::refused(format!("there is no function {name:?}; the functions are {NAMES}"))),
@@ -102,6 +102,12 @@ impl Toolbox {
             other => other?,
         };
         Ok(Used { duration: started.elapsed(), ..used })
+    }
+
+    /// Time for one command: its own limit, within the rollout's wall clock.
+    fn time_left(&self, episode: &Episode<'_>) -> Duration {
+        let left = Duration::from_secs(episode.spec.wall_limit_s).saturating_sub(episode.elapsed());
+        self.timeout.min(left).max(Duration::from_millis(1))
     }
 
     fn suffix_for(&self, arguments: &Arguments) -> &'static str {
