@@ -37,7 +37,8 @@ impl Job {
         if spec.name.is_none() {
             spec.name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         }
-        let base = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let base =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         Ok(Self { spec, base: base.to_owned() })
     }
 

@@ -24,7 +24,7 @@ use thresher_core::{InstanceId, RolloutId, RunId, Sha256Hex, ShardId, Task};
 use thresher_sandbox::{Backend, Sandbox, SandboxError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::agent::{self, Agent, AgentError, Episode};
 use crate::blobs::BlobCache;
@@ -58,7 +58,13 @@ pub struct EngineParts {
     pub clock: Clock,
     /// Labels for every sandbox.
     pub labels: BTreeMap<String, String>,
+    /// Whether the grading sandbox is started while the agent still works. It saves the time of a start where
+    /// processors are idle, and costs an idle sandbox per rollout.
+    pub start_ahead: bool,
 }
+
+/// A grading sandbox that is being started ahead of its use.
+type Ahead = Option<AbortOnDropHandle<Result<Sandbox, SandboxError>>>;
 
 /// Runs rollouts. Shared by all slots of a worker.
 pub struct Engine {
@@ -149,17 +155,18 @@ impl Engine {
     ) -> Result<Graded, Fault> {
         self.enter(job, draft, Phase::Pull);
         let environment = self.environments.get(task).await?;
+        let mut ahead = None;
         let ungraded = match job.ungraded.clone() {
             Some(stored) => stored,
             None => {
-                let made = self.agent_part(job, task, &environment, cancel, draft).await?;
+                let made = self.agent_part(job, task, &environment, cancel, draft, &mut ahead).await?;
                 self.parts.journal.ungraded(&job.rollout_id, &made).await?;
                 made
             }
         };
         draft.adopt(ungraded);
         self.enter(job, draft, Phase::Grade);
-        self.grade_part(job, task, &environment, draft).await
+        self.grade_part(job, task, &environment, draft, ahead).await
     }
 
     /// The agent's part: a sandbox of its own, from baseline to patch.
@@ -170,6 +177,7 @@ impl Engine {
         environment: &Environment,
         cancel: &CancellationToken,
         draft: &mut Draft,
+        ahead: &mut Ahead,
     ) -> Result<Ungraded, Fault> {
         self.enter(job, draft, Phase::Start);
         let opening =
@@ -180,6 +188,7 @@ impl Engine {
         workspace.keep_baseline(&self.blobs).await?;
 
         self.enter(job, draft, Phase::Agent);
+        *ahead = self.start_ahead(job, task, environment);
         let policy = self.policy(task, &workspace.workdir);
         let identity = self.sandbox_identity(&workspace.sandbox, environment);
         let spill = StepSpill::create(&self.parts.scratch).map_err(|error| record_fault(&error))?;
@@ -269,6 +278,7 @@ impl Engine {
         task: &Task,
         environment: &Environment,
         draft: &mut Draft,
+        mut ahead: Ahead,
     ) -> Result<Graded, Fault> {
         if draft.stop_reason == Some(StopReason::SandboxKilled) {
             self.control(job, task, environment).await?;
@@ -278,11 +288,11 @@ impl Engine {
             // The change was too large to be kept: the agent's doing.
             return Ok(grading::zero(task, self.parts.spec.grading.rule, GradeStop::PatchApplyFailed));
         };
-        let first = self.grade_once(job, task, environment, &patch, draft).await?;
+        let first = self.grade_once(job, task, environment, &patch, draft, &mut ahead).await?;
         if !first.must_repeat() {
             return self.accept(job, first, false, draft).await;
         }
-        let second = self.grade_once(job, task, environment, &patch, draft).await?;
+        let second = self.grade_once(job, task, environment, &patch, draft, &mut None).await?;
         if second.must_repeat() {
             self.control(job, task, environment).await?;
         }
@@ -297,13 +307,19 @@ impl Engine {
         environment: &Environment,
         patch: &PatchRecord,
         draft: &mut Draft,
+        ahead: &mut Ahead,
     ) -> Result<Grading, Fault> {
         let settings = &self.parts.spec.grading;
-        let wanted =
-            task.environment.grading_needs_network && settings.network == GradingNetwork::WhereNeeded;
-        let network = if wanted { Network::Full } else { Network::None };
+        let network = self.grading_network(task);
         let opening = self.opening(task, environment, network, &job.rollout_id, "grading");
-        let sandbox = opening.start().await.map_err(|fault| fault.during(Phase::Grade))?;
+        let sandbox = match ahead.take() {
+            Some(started) => match started.await {
+                Ok(Ok(sandbox)) => sandbox,
+                // What went wrong ahead of time may have passed; if it has not, it shows itself again.
+                _ => opening.start().await.map_err(|fault| fault.during(Phase::Grade))?,
+            },
+            None => opening.start().await.map_err(|fault| fault.during(Phase::Grade))?,
+        };
         draft.grading_network(network, task.environment.grading_needs_network);
         let mut workspace = opening.set_up(sandbox).await.map_err(|fault| fault.during(Phase::Grade))?;
         if workspace.tree.to_string() != patch.baseline_tree {
@@ -323,6 +339,22 @@ impl Engine {
                 Ok(Grading::sandbox_killed(task, settings.rule, &error))
             }
         }
+    }
+
+    fn grading_network(&self, task: &Task) -> Network {
+        let policy = self.parts.spec.grading.network;
+        let wanted = task.environment.grading_needs_network && policy == GradingNetwork::WhereNeeded;
+        if wanted { Network::Full } else { Network::None }
+    }
+
+    /// Begins to start the grading sandbox while the agent works.
+    fn start_ahead(&self, job: &RolloutJob, task: &Task, environment: &Environment) -> Ahead {
+        if !self.parts.start_ahead {
+            return None;
+        }
+        let opening = self.opening(task, environment, self.grading_network(task), &job.rollout_id, "grading");
+        let (backend, spec) = (Arc::clone(&self.parts.backend), opening.spec());
+        Some(AbortOnDropHandle::new(tokio::spawn(async move { backend.start(&spec).await })))
     }
 
     async fn accept(

@@ -52,14 +52,18 @@ pub(crate) struct Opening<'a> {
 impl Opening<'_> {
     /// Starts the sandbox. Nobody's code has run yet, so every error is infrastructure's.
     pub(crate) async fn start(&self) -> Result<Sandbox, Fault> {
-        let spec = SandboxSpec {
+        self.backend.start(&self.spec()).await.map_err(|error| fault(&error, Phase::Start))
+    }
+
+    /// What is started.
+    pub(crate) fn spec(&self) -> SandboxSpec {
+        SandboxSpec {
             prepared: self.environment.prepared.clone(),
             workdir: self.task.environment.workdir.clone(),
             network: self.network,
             limits: self.settings.limits.clone(),
             labels: self.labels.clone(),
-        };
-        self.backend.start(&spec).await.map_err(|error| fault(&error, Phase::Start))
+        }
     }
 
     /// Sets the task up in a started sandbox and takes the baseline.

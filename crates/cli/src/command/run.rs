@@ -220,8 +220,11 @@ fn family(family: DatasetFamily) -> Family {
 }
 
 fn slots(spec: &RunSpec) -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    spec.concurrency.map_or(processors, |concurrency| concurrency as usize)
+    spec.concurrency.map_or_else(processors, |concurrency| concurrency as usize)
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 type MakeEngine = Box<dyn FnOnce(Arc<dyn thresher_rollout::Journal>) -> EngineParts + Send>;
@@ -239,6 +242,8 @@ fn engine(
     spec.sandbox.backend = built.name;
     let run = ledger.run().clone();
     let (cache, scratch) = (cache.to_owned(), scratch.to_owned());
+    // With as many rollouts as processors something always runs, and starting ahead saves nothing.
+    let start_ahead = slots(&job.spec) < processors();
     Box::new(move |journal| EngineParts {
         labels: [("run".to_owned(), run.to_string())].into(),
         run,
@@ -250,6 +255,7 @@ fn engine(
         cache,
         scratch,
         clock: Clock::system(),
+        start_ahead,
     })
 }
 
