@@ -2,7 +2,7 @@
 #
 # On standard output: cargo's progress and summary lines, and everything about failures. What passing tests printed is
 # left out. Into the file COUNTS: passed, failed and skipped tests. Into the file SKIPS: a line for each test that was
-# ignored or that printed a line beginning with "skipped", with the reason.
+# ignored or that printed a line beginning with "skipped" (or a word and "skipped"), with the reason.
 #
 # Usage: perl test_log.pl COUNTS SKIPS
 use strict;
@@ -27,7 +27,7 @@ while (my $line = <STDIN>) {
         $in_successes = 0;
     } elsif ($line =~ /^---- (.*) stdout ----$/) {
         $test = $1;
-    } elsif ($in_successes && $line =~ /^skipped:?\s+(.*)/) {
+    } elsif ($in_successes && $line =~ /^(?:\S+ )?skipped:?\s+(.*)/) {
         print $skips "$suite, $test: $1\n";
         $skipping{"$suite, $test"} = 1;
     } elsif ($line =~ /^test (.*) \.\.\. ignored(?:, (.*))?$/) {
