@@ -79,11 +79,12 @@ fn write_tar(sink: &mut Sink<'_>, root: &Path) -> Result<(), Stop> {
     let mut tar = tar::Builder::new(sink);
     tar.follow_symlinks(false);
     tar.sparse(false);
-    let mut open = match fs::metadata(root).at(root)?.is_dir() {
+    let is_folder = fs::metadata(root).at(root)?.is_dir();
+    let mut open = match is_folder {
         true => children(root, Path::new(""))?,
-        false => vec![PathBuf::from(root.file_name().unwrap_or(OsStr::new("file")))],
+        false => vec![PathBuf::from(root.file_name().unwrap_or_default())],
     };
-    let base = if fs::metadata(root).at(root)?.is_dir() { root } else { root.parent().unwrap_or(root) };
+    let base = if is_folder { root } else { root.parent().unwrap_or(root) };
     while let Some(relative) = open.pop() {
         let full = base.join(&relative);
         let metadata = fs::symlink_metadata(&full).at(&full)?;

@@ -44,7 +44,10 @@ impl<T, E: Into<io::Error>> AtPath<T> for Result<T, E> {
 
 /// A failure of a kind of our own making.
 pub(crate) fn failure(kind: FailureKind, path: impl AsRef<Path>, message: impl Into<String>) -> Failure {
-    Failure { kind, path: path.as_ref().to_string_lossy().into_owned(), message: message.into() }
+    /// As long as a path can be; the answer must fit into a frame whatever was asked.
+    const LONGEST: usize = 4096;
+    let path = path.as_ref().to_string_lossy().chars().take(LONGEST).collect();
+    Failure { kind, path, message: message.into() }
 }
 
 /// The failure that an operating-system error on `path` is.

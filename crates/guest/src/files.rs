@@ -70,7 +70,7 @@ pub(crate) fn write(link: &mut Link, path: &str, mode: WriteMode) -> Result<Answ
             guard.replace(&target, old.is_some()).at(path)?;
         }
         // A file that was mounted into a folder that takes no other: it can only be written in place.
-        Err(_) if old.is_some() => {
+        Err(error) if old.is_some() && is_refusal(&error) => {
             let file = File::options().write(true).truncate(true).open(&target).at(path)?;
             receive(link, &file, path)?;
             dress(&file, mode, old.as_ref()).at(path)?;
@@ -78,6 +78,11 @@ pub(crate) fn write(link: &mut Link, path: &str, mode: WriteMode) -> Result<Answ
         Err(error) => return Err(of_io(&error, path.as_ref()).into()),
     }
     Ok(Answer::Done)
+}
+
+/// Whether a folder takes no new file, as opposed to a disk that has no room for one.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM))
 }
 
 fn receive(link: &mut Link, mut file: &File, path: &str) -> Result<(), Stop> {
@@ -128,7 +133,7 @@ fn follow_links(path: &Path) -> Result<PathBuf, Failure> {
     let mut path = path.to_path_buf();
     for _ in 0..MOST_LINKS {
         match fs::read_link(&path) {
-            Ok(target) => path = path.parent().unwrap_or(Path::new("/")).join(target),
+            Ok(target) => path = path.parent().unwrap_or_else(|| Path::new("/")).join(target),
             Err(_) => return Ok(path),
         }
     }
@@ -137,7 +142,7 @@ fn follow_links(path: &Path) -> Result<PathBuf, Failure> {
 
 /// Creates the folder that `path` is in.
 fn make_parent(path: &Path) -> Result<PathBuf, Failure> {
-    let parent = path.parent().unwrap_or(Path::new("/")).to_path_buf();
+    let parent = path.parent().unwrap_or_else(|| Path::new("/")).to_path_buf();
     match fs::create_dir_all(&parent) {
         // What exists, since it could not be created, and is no folder.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

@@ -60,7 +60,7 @@ impl FrameDecoder {
     ///
     /// # Errors
     /// [`FrameError`]: the stream is unusable from then on.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let Some((prefix, rest)) = self.buffer[self.start..].split_first_chunk::<PREFIX>() else {
             return Ok(None);
         };
@@ -118,7 +118,7 @@ mod tests {
             let mut got = Vec::new();
             for piece in stream.chunks(step) {
                 decoder.push(piece);
-                while let Some(message) = decoder.next::<Response>().unwrap() {
+                while let Some(message) = decoder.take::<Response>().unwrap() {
                     got.push(message);
                 }
             }
@@ -144,11 +144,11 @@ mod tests {
                 decoder.push(&u32::try_from(length).unwrap().to_le_bytes());
             }
             decoder.push(&body);
-            while let Ok(Some(_)) = decoder.next::<Response>() {}
+            while let Ok(Some(_)) = decoder.take::<Response>() {}
             let mut decoder = FrameDecoder::default();
             decoder.push(&u32::try_from(length).unwrap().to_le_bytes());
             decoder.push(&body);
-            while let Ok(Some(_)) = decoder.next::<Request>() {}
+            while let Ok(Some(_)) = decoder.take::<Request>() {}
         }
     }
 
@@ -156,7 +156,7 @@ mod tests {
     fn lengths_are_bounded_on_both_sides() {
         let mut decoder = FrameDecoder::default();
         decoder.push(&u32::MAX.to_le_bytes());
-        assert_eq!(decoder.next::<Response>(), Err(FrameError::TooLong(u32::MAX as usize)));
+        assert_eq!(decoder.take::<Response>(), Err(FrameError::TooLong(u32::MAX as usize)));
         let mut out = vec![1];
         let long = Response::Body { id: 0, bytes: Bytes::from(vec![0; MAX_FRAME]) };
         assert!(matches!(encode_frame(&long, &mut out), Err(FrameError::TooLong(_))));
@@ -164,7 +164,7 @@ mod tests {
         // A byte string that claims to be longer than its frame.
         let mut decoder = FrameDecoder::default();
         decoder.push(&[6, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0x7f]);
-        assert!(matches!(decoder.next::<Response>(), Err(FrameError::Malformed(_))));
+        assert!(matches!(decoder.take::<Response>(), Err(FrameError::Malformed(_))));
     }
 
     #[test]
@@ -174,9 +174,9 @@ mod tests {
         let stream = frames(std::slice::from_ref(&body));
         for _ in 0..64 {
             decoder.push(&stream[..100]);
-            assert_eq!(decoder.next::<Response>(), Ok(None));
+            assert_eq!(decoder.take::<Response>(), Ok(None));
             decoder.push(&stream[100..]);
-            assert_eq!(decoder.next::<Response>(), Ok(Some(body.clone())));
+            assert_eq!(decoder.take::<Response>(), Ok(Some(body.clone())));
         }
         assert!(decoder.buffer.capacity() <= 4 * MAX_FRAME);
     }

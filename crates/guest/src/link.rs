@@ -63,7 +63,7 @@ impl Link {
     /// Waits for the next operation.
     pub(crate) fn next_operation(&mut self) -> Result<Operation, Hangup> {
         loop {
-            match self.input.next().map_err(|_| Hangup)? {
+            match self.input.take().map_err(|_| Hangup)? {
                 Some(Request::Start { id, operation, body }) => {
                     (self.id, self.body_left, self.cancelled) = (id, body, false);
                     return Ok(operation);
@@ -79,7 +79,7 @@ impl Link {
     /// Waits for the next piece of the operation's body; `None` after the last.
     pub(crate) fn next_body(&mut self) -> Result<Option<Bytes>, Hangup> {
         while self.body_left > 0 {
-            match self.input.next().map_err(|_| Hangup)? {
+            match self.input.take().map_err(|_| Hangup)? {
                 Some(Request::Body(bytes)) => {
                     self.body_left = self.body_left.checked_sub(bytes.len() as u64).ok_or(Hangup)?;
                     return Ok(Some(bytes));
@@ -145,7 +145,6 @@ impl Link {
     }
 
     fn queue(&mut self, response: &Response) -> Result<(), Hangup> {
-        // Too long could only be a path; the message then says so instead.
         encode_frame(response, &mut self.output).map_err(|_| Hangup)
     }
 
@@ -166,7 +165,7 @@ impl Link {
 
     /// Whether the host asked to end the operation under way. Looks at what has arrived, without waiting.
     pub(crate) fn cancelled(&mut self) -> Result<bool, Hangup> {
-        while let Some(request) = self.input.next().map_err(|_| Hangup)? {
+        while let Some(request) = self.input.take().map_err(|_| Hangup)? {
             match request {
                 Request::Cancel { id } => self.cancelled |= id == self.id,
                 Request::Start { .. } | Request::Body(_) => return Err(Hangup),

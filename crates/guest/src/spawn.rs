@@ -240,3 +240,33 @@ unsafe fn exec_first(programs: &[CString], argv: &[*const libc::c_char], env: &[
     }
     report
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_without_descriptors_is_a_file_while_it_is_needed() {
+        let script = Script::in_file(b"echo").unwrap();
+        let path = script.path.clone();
+        assert_eq!(std::fs::read(&path).unwrap(), b"echo");
+        drop(script);
+        assert!(!Path::new(&path).exists());
+    }
+
+    #[test]
+    fn programs_are_looked_up_as_a_shell_does() {
+        for (program, path, expected) in [
+            ("sh", "/a:/b", &["/a/sh", "/b/sh"][..]),
+            ("sh", "", &["./sh"]),
+            ("sh", "/a::b", &["/a/sh", "./sh", "b/sh"]),
+            ("./sh", "/a", &["./sh"]),
+            ("/x/sh", "/a", &["/x/sh"]),
+        ] {
+            let got = candidates(program.as_bytes(), path.as_bytes()).unwrap();
+            let got: Vec<&str> = got.iter().map(|candidate| candidate.to_str().unwrap()).collect();
+            assert_eq!(got, expected, "{program} in {path}");
+        }
+        assert_eq!(candidates(b"", b"/a").unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    }
+}

@@ -166,7 +166,7 @@ mod tests {
                     let mut damaged = whole.clone();
                     damaged[at] = value;
                     // Only the absence of panics and of endless loops counts.
-                    let _ = Index::parse(&damaged).is_ok();
+                    drop(Index::parse(&damaged));
                 }
             }
         }

@@ -14,9 +14,10 @@ pub async fn everything_can_be_killed(subject: &Subject<'_>) -> Shown {
     if !is_alone(&mut sandbox).await? {
         return skip(sandbox, SHARED).await;
     }
-    // Each from a shell of its own, which the signal spares or not.
-    for script in ["kill -9 -1", "kill -STOP -1; kill -KILL 1; kill -STOP 1; kill -TERM 1; kill -HUP 1"] {
-        sandbox.run(&bash(&format!("sleep 1000 & bash -c '{script}'; true"))).await?;
+    // The second stops the shell that runs it too: its deadline ends it.
+    for script in ["kill -9 -1", "kill -STOP -1", "kill -KILL 1; kill -STOP 1; kill -TERM 1; kill -HUP 1"] {
+        let attack = bash(&format!("sleep 1000 & bash -c '{script}'; true"));
+        sandbox.run(&attack.timeout(Duration::from_secs(1))).await?;
         let output = sandbox.run(&bash("echo here")).await?;
         same(script, (output.end, text(&output)), (CommandEnd::Exited(0), "here\n".into()))?;
     }

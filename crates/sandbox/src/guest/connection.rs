@@ -84,7 +84,7 @@ impl Connection {
     /// As [`Connection::call`] for a command whose deadline the guest keeps: some time after it the guest is asked
     /// to end the command, and some time after that it has broken the protocol.
     pub(super) async fn call_cancelling(&mut self, call: Call<'_>) -> Result<(Bytes, Answer), SandboxError> {
-        let cancel_at = after(call.time + GRACE);
+        let cancel_at = after(call.time.saturating_add(GRACE));
         self.exchange(call, Patience { cancel_at: Some(cancel_at), deadline: cancel_at + GRACE }).await
     }
 
@@ -117,7 +117,7 @@ impl Connection {
         let Patience { mut cancel_at, deadline } = patience;
         let mut answer = BytesMut::new();
         loop {
-            match self.decoder.next().map_err(broken_frame)? {
+            match self.decoder.take().map_err(broken_frame)? {
                 Some(Response::Body { id, bytes }) if id == self.last_id && !bytes.is_empty() => {
                     if (answer.len() + bytes.len()) as u64 > answer_limit {
                         return Err(SandboxError::Protocol(format!(

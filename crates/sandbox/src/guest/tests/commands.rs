@@ -176,3 +176,31 @@ async fn closing_ends_every_descendant() {
     sandbox.close().await.unwrap();
     assert!(!process.exists());
 }
+
+#[tokio::test]
+async fn the_guest_keeps_no_descriptors() {
+    let mut sandbox = plain().await;
+    let pid = output(&mut sandbox, "echo $PPID").await;
+    let folder = PathBuf::from("/proc").join(pid).join("fd");
+    let Ok(before) = std::fs::read_dir(&folder).map(Iterator::count) else {
+        // Only a privileged user may look at a process that is not dumpable: that is the point of it.
+        println!("skipped: descriptors of the guest cannot be seen");
+        return;
+    };
+    for script in ["true", "sleep 0.01 &", "exit 3"] {
+        for streams in [Streams::Merged, Streams::Separate] {
+            sandbox.run(&bash(script).streams(streams)).await.unwrap();
+        }
+    }
+    sandbox.run(&bash(&format!(": {}", "x".repeat(200_000)))).await.unwrap();
+    sandbox.kill_all().await.unwrap();
+    // One more turn, in which pipes that are at their end are closed.
+    output(&mut sandbox, "true").await;
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), before);
+}
+
+#[test]
+fn a_sandbox_can_be_shared_between_threads() {
+    fn is_shareable<T: Send + Sync>() {}
+    is_shareable::<Sandbox>();
+}

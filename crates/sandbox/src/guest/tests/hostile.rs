@@ -122,7 +122,7 @@ async fn a_silent_guest_is_asked_to_end_the_command_and_then_given_up() {
     let mut decoder = FrameDecoder::default();
     decoder.push(&sent);
     let mut requests = Vec::new();
-    while let Some(request) = decoder.next::<Request>().unwrap() {
+    while let Some(request) = decoder.take::<Request>().unwrap() {
         requests.push(request);
     }
     assert_eq!(requests.last(), Some(&Request::Cancel { id: 2 }));
@@ -165,7 +165,7 @@ async fn a_cancelled_command_ends_as_at_its_deadline() {
     writer.write_all(&sent).await.unwrap();
     let mut decoder = FrameDecoder::default();
     let response = loop {
-        match decoder.next::<Response>().unwrap() {
+        match decoder.take::<Response>().unwrap() {
             Some(response) => break response,
             None => {
                 let mut buffer = [0; 1024];
