@@ -48,7 +48,7 @@ pub fn connect(
     replay_path: Option<PathBuf>,
 ) -> Result<Arc<dyn Llm>, LlmSetupError> {
     if let Some(path) = replay_path.or_else(|| spec.replay.as_ref().map(PathBuf::from)) {
-        return Ok(Arc::new(replay::Replay::load(&path, &spec.name)?));
+        return Ok(Arc::new(replay::Replay::load(&path, &spec.name, spec.price)?));
     }
     Ok(Arc::new(openai::OpenAiClient::new(spec, api_key)?))
 }

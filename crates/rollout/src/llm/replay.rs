@@ -17,10 +17,11 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use thresher_core::run_spec::PriceSpec;
 use tokio_util::sync::CancellationToken;
 
 use super::reply::{self, Body};
-use super::{ChatReply, ChatRequest, Llm, LlmError, LlmSetupError};
+use super::{ChatReply, ChatRequest, Llm, LlmError, LlmSetupError, price};
 
 /// How many instances an error names.
 const NAMED_INSTANCES: usize = 5;
@@ -28,6 +29,7 @@ const NAMED_INSTANCES: usize = 5;
 /// The replies of one file.
 pub(super) struct Replay {
     model: String,
+    price: Option<PriceSpec>,
     /// By instance; then by sample, `None` being every sample; then by step.
     replies: BTreeMap<String, BTreeMap<Option<u32>, Steps>>,
 }
@@ -94,10 +96,10 @@ impl RecordedReply {
 
 impl Replay {
     /// Reads the whole file and checks every line.
-    pub(super) fn load(path: &Path, model: &str) -> Result<Self, LlmSetupError> {
+    pub(super) fn load(path: &Path, model: &str, price: Option<PriceSpec>) -> Result<Self, LlmSetupError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| LlmSetupError::ReplayRead { path: path.to_owned(), source })?;
-        let mut replay = Self { model: model.to_owned(), replies: BTreeMap::new() };
+        let mut replay = Self { model: model.to_owned(), price, replies: BTreeMap::new() };
         for (at, line) in text.lines().enumerate() {
             if line.trim().is_empty() || line.trim_start().starts_with('#') {
                 continue;
@@ -180,7 +182,10 @@ impl Llm for Replay {
         }
         let completion = &self.find(&request).map_err(LlmError::Refused)?.completion;
         match reply::decode(completion, request.step) {
-            Ok(Body::Reply(reply)) => Ok(ChatReply { raw: completion.to_string(), tries: 1, ..*reply }),
+            Ok(Body::Reply(reply)) => {
+                let cost_usd = self.price.as_ref().map(|price| price::cost_usd(price, &reply.usage));
+                Ok(ChatReply { raw: completion.to_string(), tries: 1, cost_usd, ..*reply })
+            }
             Ok(Body::Filtered) => Err(LlmError::Refused("the recorded reply was filtered".to_owned())),
             Ok(Body::Error(error)) => Err(LlmError::Refused(error.to_string())),
             Err(reason) => Err(LlmError::Refused(reason)),

@@ -18,7 +18,7 @@ fn load(text: &str) -> Result<Replay, LlmSetupError> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("replies.jsonl");
     std::fs::write(&path, text).unwrap();
-    Replay::load(&path, "m")
+    Replay::load(&path, "m", None)
 }
 
 async fn ask(replay: &Replay, instance_id: &str, sample: u32, step: u32) -> Result<ChatReply, LlmError> {
@@ -109,6 +109,18 @@ fn wrong_lines_are_named() {
         let error = load(text).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains(expected), "{error:?} lacks {expected:?}");
     }
-    let error = Replay::load(Path::new("/nowhere/replies.jsonl"), "m").err().map(|error| error.to_string());
+    let error = Replay::load(Path::new("/nowhere/replies.jsonl"), "m", None).err().map(|error| error.to_string());
     assert!(error.unwrap().starts_with("cannot read recorded replies from /nowhere/replies.jsonl"));
+}
+
+#[tokio::test]
+async fn recorded_tokens_cost_what_the_job_states() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("replies.jsonl");
+    let line = r#"{"instance_id": "a", "step": 0, "reply": {"content": "x", "usage": {"prompt_tokens": 1000000, "completion_tokens": 500000}}}"#;
+    std::fs::write(&path, line).unwrap();
+    let price = PriceSpec { prompt: 2.0, completion: 4.0, cached: None };
+    let replay = Replay::load(&path, "m", Some(price)).unwrap();
+    let reply = ask(&replay, "a", 0, 0).await.unwrap();
+    assert_eq!(reply.cost_usd, Some(4.0));
 }
