@@ -19,7 +19,7 @@ pub(crate) struct Args {
 pub(crate) struct GlobalArgs {
     /// What is logged to stderr, as in `warn` or `thresher_rollout=debug`.
     #[arg(long, global = true, env = "THRESHER_LOG", value_name = "FILTER", default_value = "warn")]
-    pub(crate) log: String,
+    pub(crate) log_filter: String,
     /// How the log looks.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Compact)]
     pub(crate) log_format: LogFormat,
@@ -202,5 +202,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    /// A global option that has the name of a command's own takes its place, and no other check finds that.
+    #[test]
+    fn a_log_to_grade_is_not_the_filter_of_the_log() {
+        let line = "thresher grade --dataset data --instance x --log tests.log";
+        let args = Args::try_parse_from(line.split(' ')).unwrap();
+        let Command::Grade(grade) = args.command else { panic!("{:?}", args.command) };
+        assert_eq!(grade.log, PathBuf::from("tests.log"));
     }
 }

@@ -33,6 +33,39 @@ pub(crate) async fn find(dir: &Path) -> Result<Ledger, Failure> {
     Ledger::find(Arc::new(store), "").await.code(exit_code::USAGE)
 }
 
+/// The folder of a run directory for what is needed only while the run goes on. Its owner holds the run's lock, so
+/// whatever is in it at the start was left by a killed process, and goes.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes it, empty.
+    pub(crate) fn make(dir: &Path) -> std::io::Result<Self> {
+        let scratch = Self(std::path::absolute(dir)?.join(".scratch"));
+        scratch.remove()?;
+        std::fs::create_dir(&scratch.0)?;
+        Ok(scratch)
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn remove(&self) -> std::io::Result<()> {
+        match std::fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays goes at the next start.
+        drop(self.remove());
+    }
+}
+
 /// The folder for what outlives runs: as given, else the user's cache folder.
 pub(crate) fn cache(given: Option<&Path>) -> PathBuf {
     if let Some(given) = given {

@@ -8,7 +8,7 @@ use crate::args::{GlobalArgs, LogFormat};
 
 /// Installs the subscriber. A filter that cannot be parsed falls back to `warn` and says so.
 pub(crate) fn init(args: &GlobalArgs) {
-    let (filter, complaint) = match EnvFilter::try_new(&args.log) {
+    let (filter, complaint) = match EnvFilter::try_new(&args.log_filter) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new("warn"), Some(error)),
     };
@@ -18,6 +18,6 @@ pub(crate) fn init(args: &GlobalArgs) {
         LogFormat::Compact => builder.compact().with_ansi(std::io::stderr().is_terminal()).init(),
     }
     if let Some(error) = complaint {
-        tracing::warn!(%error, filter = %args.log, "log filter not understood");
+        tracing::warn!(%error, filter = %args.log_filter, "log filter not understood");
     }
 }

@@ -85,7 +85,7 @@ fn grade(task: &Task, log: &str, compat: bool) -> Result<Verdict, Failure> {
         TestSpec::Inline { log_parser, fail_to_pass, pass_to_pass, .. } => {
             let parser = LogParser::from_name(log_parser)?;
             let lists = TestLists { fail_to_pass: fail_to_pass.clone(), pass_to_pass: pass_to_pass.clone() };
-            let run = swebench::RunOutput { setup: "", tests: log, exit_code: None };
+            let run = swebench::RunOutput { setup: "", tests: log, exit_code: exit_code(log) };
             let reading = swebench::read_run(&run, swebench::Scope::TestOutput, parser);
             let grade = Grade::swebench(&reading, &lists, EvalType::PassAndFail, Generation::V5);
             (reading.status_map, grade)
@@ -100,6 +100,15 @@ fn grade(task: &Task, log: &str, compat: bool) -> Result<Verdict, Failure> {
         reward: grade.reward,
         tests: grade.tests,
     })
+}
+
+/// How the tests ended, where the log is one that a run has kept; any other log is taken to be whole. `None` if they
+/// were killed.
+fn exit_code(log: &str) -> Option<i32> {
+    let Some(end) = log.lines().rev().find_map(|line| line.strip_prefix("##### tests ended: ")) else {
+        return Some(0);
+    };
+    end.strip_prefix("Exited(")?.strip_suffix(')')?.parse().ok()
 }
 
 fn text(verdict: &Verdict) -> String {

@@ -23,7 +23,7 @@ use crate::backend::{self, Built};
 use crate::exit::{Failure, WithCode as _};
 use crate::job::Job;
 use crate::progress::{Mode, View};
-use crate::run_dir;
+use crate::run_dir::{self, Scratch};
 
 /// Runs the job.
 pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
@@ -47,8 +47,7 @@ pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
     let built = backend::build(&job, &cache, ledger.run()).await?;
 
     let view = Arc::new(View::new(Mode::fitting(args.quiet)));
-    let scratch =
-        tempfile::Builder::new().prefix("thresher-").tempdir().context("failed to make a scratch folder")?;
+    let scratch = Scratch::make(&dir).context("failed to make a scratch folder")?;
     let signals = crate::signals::Signals::listen()?;
     let parts = WorkerParts {
         slots: slots(&job.spec),
@@ -317,7 +316,7 @@ fn next_steps(worked: &WorkerReport, report: &report::Report, dir: &Path) -> Str
         lines.push(format!("  {}  ({} rows of {})", path.display(), file.rows, file.table));
     }
     let dir = dir.display();
-    let example = report.example.as_ref().map_or_else(|| "INSTANCE".to_owned(), ToString::to_string);
+    let example = report.example.as_deref().unwrap_or("INSTANCE");
     lines.push("\nTry next".to_owned());
     lines.push(format!("  thresher show {dir} '{example}'     one trajectory, step by step"));
     lines.push(format!("  thresher report {dir}      these tables again; --json for programs"));

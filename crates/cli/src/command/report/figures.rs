@@ -30,7 +30,7 @@ pub(crate) struct Report {
     pub(crate) tokens: Usage,
     pub(crate) cost_usd: Option<f64>,
     /// A rollout worth a look: the first solved one, else the first.
-    pub(crate) example: Option<InstanceId>,
+    pub(crate) example: Option<String>,
 }
 
 /// A proportion with its 95 % Wilson interval.
@@ -103,7 +103,7 @@ impl Report {
                 .iter()
                 .find(|rollout| rollout.outcome.is_solved())
                 .or_else(|| rollouts.first())
-                .map(|rollout| rollout.instance_id.clone()),
+                .map(|rollout| format!("{}#{}", rollout.instance_id, rollout.sample)),
         }
     }
 }

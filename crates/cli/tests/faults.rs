@@ -1,0 +1,194 @@
+//! What goes wrong: what a patch or an agent does is graded, and what the node does has no reward.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+#![expect(clippy::print_stderr, reason = "what cannot be tested here is said")]
+
+#[expect(dead_code, reason = "every test binary uses a part of what they share")]
+mod common;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Command;
+
+use common::row::{RIGHT, Row, job};
+use common::{Home, backend, isolated, quickstart};
+use thresher_core::Outcome;
+use thresher_ledger::RolloutSummary;
+
+/// Reward and end of the grading of a rollout that must be graded.
+fn graded(row: &RolloutSummary) -> (f64, String) {
+    match &row.outcome {
+        Outcome::Graded(graded) => (graded.reward, graded.stop.to_string()),
+        Outcome::Faulted(fault) => panic!("{}: {fault:?}", row.instance_id),
+    }
+}
+
+/// Patches of the oracle, and how they are graded.
+const PATCHES: &[(&str, &str, f64, &[&str])] = &[
+    ("right", RIGHT, 1.0, &["evaluated"]),
+    ("loops when it is read", "while :; do :; done", 0.0, &["test_timeout"]),
+    ("waits when it is read", "sleep 100000", 0.0, &["test_timeout"]),
+    ("ends the tests when it is read", "exit 0", 0.0, &["no_test_output"]),
+    ("kills the tests when it is read", "kill -9 $$", 0.0, &["no_test_output"]),
+    // The last line about a test counts. A patch that prints after the tests could still lie, as with every log.
+    ("prints results of its own", "echo ok 1 answer\necho 1..1\nanswer() { echo 41; }", 0.0, &["evaluated"]),
+    ("prints the end of a log", "echo '>>>>> End Test Output'\nanswer() { echo 41; }", 0.0, &["evaluated"]),
+    ("breaks its neighbour", "answer() { echo 42; }\necho broken > neighbour.txt", 0.0, &["evaluated"]),
+];
+
+#[test]
+fn what_a_patch_does_to_its_tests_is_graded() {
+    let home = Home::new();
+    let rows: Vec<Row> = PATCHES
+        .iter()
+        .enumerate()
+        .map(|(at, case)| Row::new(&format!("patch__{at:02}")).patch(case.1))
+        .collect();
+    let job = job(&home, "job", &rows, "agent: { name: oracle }\ngrading: { timeout_s: 2 }\n");
+    home.run(&job, "out").expect(0);
+    let found = home.rollouts("out");
+    assert_eq!(found.len(), PATCHES.len());
+    for (row, (what, _, reward, stops)) in found.iter().zip(PATCHES) {
+        let (found, stop) = graded(row);
+        assert!(found == *reward && stops.contains(&stop.as_str()), "a patch that {what}: {found} {stop}");
+    }
+}
+
+/// What an agent does before it mends the line, and whether its sandbox must be as good as before.
+const ATTACKS: &[(&str, &str, bool)] = &[
+    ("kills everything", "kill -9 -1", true),
+    ("fills its disk", "cat /dev/zero > /tmp/full; cat /dev/zero > full; ls -l full; rm full", true),
+    ("takes all memory", "perl -e 'push @a, \"x\" x 1e7 while 1'", true),
+    // The bomb may take every process that the sandbox may have, and then nothing can be mended.
+    ("forks without end", "bomb() { bomb | bomb & }; bomb", false),
+    ("leaves a disk full", "cat /dev/zero > /tmp/full; cat /dev/zero > full", false),
+];
+
+/// Only where limits are enforced: elsewhere the attacks would hit the machine.
+fn has_limits() -> bool {
+    let home = Home::new();
+    let checks = home.command("doctor").args(["--json"]).output().json();
+    let enforced = |check: &serde_json::Value| check["name"] == "cgroups" && check["state"] == "ok";
+    isolated() && checks.as_array().unwrap().iter().any(enforced)
+}
+
+#[test]
+fn what_an_agent_does_to_its_sandbox_is_graded() {
+    if !has_limits() {
+        eprintln!("skipped: no limits of memory and processes can be enforced here");
+        return;
+    }
+    let home = Home::new();
+    let mend = format!("echo '{RIGHT}' > answer.sh");
+    let attack = |(at, (_, command, _)): (usize, &(&str, &str, bool))| {
+        Row::new(&format!("attack__{at:02}")).bash(command).bash(&mend)
+    };
+    let rows: Vec<Row> = ATTACKS.iter().enumerate().map(attack).collect();
+    let limits =
+        "sandbox: { limits: { memory_mb: 256, pids: 64, disk_mb: 64 } }\nagent: { command_timeout_s: 20 }\n";
+    let job = job(&home, "job", &rows, limits);
+    home.run(&job, "out").expect(0);
+    let found = home.rollouts("out");
+    assert_eq!(found.len(), ATTACKS.len());
+    for (row, (what, _, recovers)) in found.iter().zip(ATTACKS) {
+        let (reward, stop) = graded(row);
+        assert!(!recovers || reward == 1.0, "an agent that {what}: {reward} {stop} {:?}", row.stop_reason);
+    }
+}
+
+#[test]
+fn a_model_that_is_down_is_a_fault_of_the_model() {
+    let home = Home::new();
+    // A port that was free a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let model = format!(
+        "model: {{ name: m, base_url: \"http://127.0.0.1:{port}/v1\", client: {{ max_tries: 2, backoff_ms: 1 }} }}\n"
+    );
+    let job = job(&home, "job", &[Row::new("down__1"), Row::new("down__2")], &(model + "fault_retries: 0\n"));
+    let ended = home.run(&job, "out").expect(3).json();
+    let found = home.rollouts("out");
+    assert_eq!(found.len(), 2);
+    for row in found {
+        let Outcome::Faulted(fault) = row.outcome else { panic!("{:?}", row.outcome) };
+        assert_eq!(fault.blame.to_string(), "model", "{fault:?}");
+    }
+    let report = &ended["report"];
+    assert_eq!((&report["graded"], &report["faulted"], &report["solved"]), (&0.into(), &2.into(), &0.into()));
+    assert_eq!(report["fault_classes"][0]["blame"], "model", "{report}");
+}
+
+/// A small file system of its own, unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None`, said on standard error, where nothing can be mounted.
+    fn mount(home: &Home, kilobytes: u32) -> Option<Self> {
+        let place = home.path(&format!("disk-{kilobytes}"));
+        std::fs::create_dir(&place).unwrap();
+        let disk = Self(place);
+        let mounted = disk.command("mount", &["-t", "tmpfs", "-o", &format!("size={kilobytes}k"), "none"]);
+        if !mounted {
+            eprintln!("skipped: no file system can be mounted here, so no disk can be full");
+            return None;
+        }
+        Some(disk)
+    }
+
+    fn enlarge(&self) {
+        assert!(self.command("mount", &["-o", "remount,size=256m"]));
+    }
+
+    fn command(&self, program: &str, args: &[&str]) -> bool {
+        let ended = Command::new(program).args(args).arg(&self.0).output();
+        ended.is_ok_and(|output| output.status.success())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        self.command("umount", &["-l"]);
+    }
+}
+
+#[test]
+fn a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_space() {
+    let home = Home::new();
+    home.run(&quickstart(), "undisturbed").expect(0);
+    let undisturbed = home.verdicts("undisturbed");
+    for kilobytes in [4, 64, 200, 320] {
+        let Some(disk) = SmallDisk::mount(&home, kilobytes) else { return };
+        let out = format!("disk-{kilobytes}/out");
+        let full = home.run(&quickstart(), &out).output();
+        let text = format!("{}{}", full.stdout, full.stderr);
+        assert_ne!(full.code, Some(0), "{kilobytes} KiB are enough: {text}");
+        assert!(text.contains("full") || text.contains("o space left"), "{kilobytes} KiB: {full:?}");
+        assert!(full.code.is_some_and(|code| code != 101), "{full:?}");
+        let before = if kilobytes > 4 { home.verdicts(&out) } else { Vec::new() };
+        let graded = before.iter().filter(|verdict| verdict.contains("Graded"));
+        let missing: Vec<_> = graded.filter(|verdict| !undisturbed.contains(verdict)).collect();
+        assert!(missing.is_empty(), "{kilobytes} KiB: {missing:?}");
+        disk.enlarge();
+        home.run(&quickstart(), &out).expect(0);
+        assert_eq!(home.verdicts(&out), undisturbed, "{kilobytes} KiB");
+    }
+}
+
+#[test]
+fn a_daemon_that_is_not_there_is_said() {
+    let home = Home::new();
+    let job = job(
+        &home,
+        "job",
+        &[Row::new("docker__1")],
+        "agent: { name: oracle }\nsandbox: { backend: docker }\n",
+    );
+    let socket = format!("unix://{}", home.path("absent.sock").display());
+    let run = home
+        .command("run")
+        .args([&job, "-q", "--json", "--out", "out"])
+        .env("DOCKER_HOST", &socket)
+        .expect(6);
+    assert!(run.stderr.contains("absent.sock") && run.stderr.contains("thresher doctor"), "{}", run.stderr);
+    assert_eq!(run.stdout, "");
+    // Nothing was begun, so another backend may take the run over.
+    home.command("run").args([&job, "-q", "--json", "--out", "out"]).args(backend()).expect(0);
+}
