@@ -9,8 +9,9 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 
+use common::docker::{Daemon, IMAGE, processes};
 use common::row::{RIGHT, Row, job};
-use common::{Home, backend, isolated, quickstart};
+use common::{Home, Output, backend, eventually, isolated, quickstart};
 use thresher_core::Outcome;
 use thresher_ledger::RolloutSummary;
 
@@ -191,4 +192,88 @@ fn a_daemon_that_is_not_there_is_said() {
     assert_eq!(run.stdout, "");
     // Nothing was begun, so another backend may take the run over.
     home.command("run").args([&job, "-q", "--json", "--out", "out"]).args(backend()).expect(0);
+}
+
+/// A home with a Docker job, and the daemon that it runs on.
+fn run_docker(home: &Home, job: &str, daemon: &Daemon) -> common::Running {
+    let run = home.command("run").args([job, "-q", "--json", "--out", "out"]);
+    run.env("DOCKER_HOST", daemon.host()).spawn()
+}
+
+const DOCKER: &str = "sandbox: { backend: docker }\nfault_retries: 0\n";
+
+/// The only rollout of a run.
+fn only(home: &Home) -> RolloutSummary {
+    let mut found = home.rollouts("out");
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+/// Nothing of ours stays in the daemon: what ends at the run's end is removed by the daemon in its own time.
+fn no_container_stays(daemon: &Daemon) {
+    eventually("no container is left", || daemon.containers().is_empty().then_some(()));
+}
+
+#[test]
+fn what_a_patch_does_in_a_container_is_graded() {
+    let Some(daemon) = Daemon::start() else { return };
+    let home = Home::new();
+    let row = |(at, case): (usize, &(&str, &str, f64, &[&str]))| {
+        Row::new(&format!("patch__{at:02}")).patch(case.1).in_image(IMAGE, "")
+    };
+    let rows: Vec<Row> = PATCHES.iter().enumerate().map(row).collect();
+    let extra = format!("agent: {{ name: oracle }}\ngrading: {{ timeout_s: 5 }}\n{DOCKER}");
+    let job = job(&home, "job", &rows, &extra);
+    let ended = run_docker(&home, &job, &daemon).output();
+    let found = home.rollouts("out");
+    assert_eq!((ended.code, found.len()), (Some(0), PATCHES.len()), "{ended:?}");
+    for (row, (what, _, reward, stops)) in found.iter().zip(PATCHES) {
+        let (found, stop) = graded(row);
+        assert!(found == *reward && stops.contains(&stop.as_str()), "a patch that {what}: {found} {stop}");
+    }
+    no_container_stays(&daemon);
+}
+
+#[test]
+fn a_daemon_that_dies_while_tests_run_is_a_fault_and_the_same_command_finishes() {
+    const PAUSE: &str = "sleep 7.0413";
+    let Some(mut daemon) = Daemon::start() else { return };
+    let home = Home::new();
+    let rows = [Row::new("daemon__1").in_image(IMAGE, PAUSE)];
+    let job = job(&home, "job", &rows, &format!("agent: {{ name: oracle }}\n{DOCKER}"));
+    let running = run_docker(&home, &job, &daemon);
+    eventually("the tests run", || (!processes(PAUSE).is_empty()).then_some(()));
+    daemon.kill();
+    let ended: Output = running.expect(3);
+    let row = only(&home);
+    let Outcome::Faulted(fault) = &row.outcome else { panic!("{row:?}") };
+    assert_eq!(fault.blame.to_string(), "daemon", "{fault:?}");
+    assert_eq!(ended.json()["report"]["graded"], 0);
+
+    daemon.start_again();
+    run_docker(&home, &job, &daemon).expect(0);
+    assert_eq!(graded(&only(&home)), (1.0, "evaluated".to_owned()));
+    no_container_stays(&daemon);
+}
+
+#[test]
+fn an_image_that_goes_before_the_grading_is_no_reward_of_zero() {
+    const PAUSE: &str = "sleep 5.0421";
+    let Some(daemon) = Daemon::start() else { return };
+    let home = Home::new();
+    let mend = format!("echo '{RIGHT}' > answer.sh");
+    let rows = [Row::new("image__1").bash(&mend).bash(PAUSE).in_image(IMAGE, "")];
+    let job = job(&home, "job", &rows, DOCKER);
+    let running = run_docker(&home, &job, &daemon);
+    eventually("the agent works", || (!processes(PAUSE).is_empty()).then_some(()));
+    daemon.remove_images();
+    let ended = running.output();
+    match only(&home).outcome {
+        Outcome::Graded(graded) => assert_eq!(graded.reward, 1.0, "{ended:?}"),
+        Outcome::Faulted(fault) => {
+            assert!(matches!(fault.blame.to_string().as_str(), "image" | "registry"), "{fault:?}");
+            assert_eq!(ended.code, Some(3), "{ended:?}");
+        }
+    }
+    no_container_stays(&daemon);
 }

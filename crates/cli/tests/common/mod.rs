@@ -1,5 +1,6 @@
 //! What the black-box tests share: a home for everything that one test writes, the command, small tasks.
 
+pub(crate) mod docker;
 pub(crate) mod endpoint;
 pub(crate) mod row;
 pub(crate) mod traces;

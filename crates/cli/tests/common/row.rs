@@ -21,6 +21,11 @@ check \"$(cat neighbour.txt)\" fine '2 neighbour'
 echo 1..2
 ";
 
+/// The repository's files: path and content.
+pub(crate) fn files() -> [(&'static str, String); 2] {
+    [("answer.sh", format!("{WRONG}\n")), ("neighbour.txt", "fine\n".to_owned())]
+}
+
 /// The line of `answer.sh` that is wrong.
 const WRONG: &str = "answer() { echo 41; }";
 /// And the right one.
@@ -33,7 +38,7 @@ impl Row {
             "instance_id": id,
             "repo": "small/answer",
             "problem_statement": format!("answer.sh says 41, and 42 is wanted ({id})."),
-            "files": { "answer.sh": format!("{WRONG}\n"), "neighbour.txt": "fine\n" },
+            "files": serde_json::Map::from_iter(files().map(|(path, content)| (path.to_owned(), content.into()))),
             "test_files": { "tests/answer.t": TESTS },
             "test_command": "bash tests/answer.t",
             "log_parser": "tap",
@@ -54,10 +59,21 @@ impl Row {
         self
     }
 
-    /// Sets a column.
-    pub(crate) fn set(mut self, column: &str, value: impl Into<Value>) -> Self {
+    fn set(mut self, column: &str, value: impl Into<Value>) -> Self {
         self.value[column] = value.into();
         self
+    }
+
+    /// The same task as a SWE-bench row, whose repository is in an image. `before` runs before the tests do.
+    pub(crate) fn in_image(mut self, image: &str, before: &str) -> Self {
+        let (start, end) = (">>>>> Start Test Output", ">>>>> End Test Output");
+        let script = format!(
+            "#!/bin/bash\nset -u\ncd /testbed\nmkdir -p tests\ncat > tests/answer.t <<'EOF_TESTS'\n{TESTS}EOF_TESTS\n\
+             : '{start}'\n{before}\nbash tests/answer.t\n: '{end}'\n"
+        );
+        let row = self.value.as_object_mut().unwrap();
+        row.retain(|column, _| !matches!(column.as_str(), "files" | "test_files" | "test_command"));
+        self.set("image", image).set("eval_script", script)
     }
 
     /// The scripted model runs a command as its next step.
