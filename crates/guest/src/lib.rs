@@ -11,11 +11,15 @@
 //! - A decoder allocates for bytes that have arrived, never for a length that was only announced.
 
 mod frame;
+mod item;
 pub mod launch;
-mod message;
+mod request;
+mod response;
 
 pub use frame::{CHUNK, FrameDecoder, FrameError, MAX_FRAME, encode_frame};
-pub use message::{
-    Answer, CommandBody, Entry, EntryKind, Failure, FailureKind, GuestInfo, Hit, Operation, PROTOCOL_VERSION,
-    Request, Response, RunEnd, RunReport, SnapshotItem, StreamReport, WriteMode, put_item, take_item,
+pub use item::{put_item, take_item};
+pub use request::{CommandBody, Operation, PROTOCOL_VERSION, Request, WriteMode};
+pub use response::{
+    Answer, Entry, EntryKind, Failure, FailureKind, GuestInfo, Hit, Response, RunEnd, RunReport,
+    SnapshotItem, StreamReport,
 };

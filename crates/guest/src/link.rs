@@ -15,7 +15,7 @@ use thresher_guest::{
 };
 
 use crate::failure::{Hangup, Stop, failure};
-use crate::processes::{Family, Processes, Root};
+use crate::processes::Processes;
 
 /// Bytes read at once from any descriptor: a pipe's usual capacity.
 pub(crate) const READ: usize = 64 << 10;
@@ -35,7 +35,8 @@ pub(crate) struct Link {
     id: u32,
     body_left: u64,
     cancelled: bool,
-    closed: bool,
+    /// Whether the stream has ended: only processes are waited for then.
+    pub(crate) closed: bool,
     last_breath: Instant,
 }
 
@@ -270,57 +271,6 @@ impl Link {
             }
         }
         false
-    }
-
-    /// Kills every process but the guest, and returns once they are gone or `patience` is over: whether they are gone.
-    pub(crate) fn kill_all(&mut self, patience: Duration) -> Result<bool, Hangup> {
-        let own = rustix::process::getpid().as_raw_nonzero().get();
-        let mut family = Family::new(Root::Guest(own));
-        if own != 1 {
-            family.freeze();
-        }
-        self.kill_until_gone(patience, || {
-            let any = own == 1 && crate::sys::kill_everyone();
-            // In a PID namespace zombies of a parent outside stay signalable: /proc tells them from the living.
-            family.kill() > 0 || (any && !std::path::Path::new("/proc/self").exists())
-        })
-    }
-
-    /// Kills every process but the guest once the stream has ended.
-    pub(crate) fn kill_all_after_the_end(&mut self, patience: Duration) {
-        self.closed = true;
-        // Whoever survives SIGKILL hangs in the kernel: there is nobody left to tell.
-        self.kill_all(patience).ok();
-    }
-
-    /// Kills a command's whole family, as [`Link::kill_all`].
-    pub(crate) fn kill_command(&mut self, pid: i32, patience: Duration) -> Result<bool, Hangup> {
-        let mut family = Family::new(Root::Command(pid));
-        family.freeze();
-        self.kill_until_gone(patience, || family.kill() > 0)
-    }
-
-    /// Repeats `kill`, which says whether anybody was alive, until nobody is.
-    fn kill_until_gone(
-        &mut self,
-        patience: Duration,
-        mut kill: impl FnMut() -> bool,
-    ) -> Result<bool, Hangup> {
-        const FIRST_PAUSE: Duration = Duration::from_micros(200);
-        const LONGEST_PAUSE: Duration = Duration::from_millis(20);
-        let begun = Instant::now();
-        let mut pause = FIRST_PAUSE;
-        loop {
-            self.processes.reap();
-            if !kill() {
-                return Ok(true);
-            }
-            if begun.elapsed() >= patience {
-                return Ok(false);
-            }
-            self.wait(&[], false, Some(pause))?;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
     }
 }
 

@@ -11,6 +11,7 @@ mod bundle;
 mod capture;
 mod failure;
 mod files;
+mod kill;
 mod link;
 mod listing;
 mod processes;

@@ -3,6 +3,7 @@
 mod answers;
 mod binary;
 mod connection;
+mod run;
 #[cfg(test)]
 mod tests;
 
@@ -14,17 +15,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use thresher_core::record::SandboxIdentity;
-use thresher_guest::{
-    Answer, CommandBody, Operation, PROTOCOL_VERSION, RunEnd, RunReport, StreamReport, WriteMode, put_item,
-};
+use thresher_guest::{Answer, CommandBody, Operation, PROTOCOL_VERSION, WriteMode, put_item};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::SandboxError;
 use crate::spec::{
-    Command, CommandEnd, CommandOutput, DirEntry, EntryKind, FileMode, SearchHit, SearchQuery, SnapshotEntry,
-    Streams,
+    Command, CommandOutput, DirEntry, EntryKind, FileMode, SearchHit, SearchQuery, SnapshotEntry, Streams,
 };
 use connection::{Call, Connection};
+use run::{command_body, command_output};
 
 /// How long a started guest may take to answer the hello: a loaded machine starts processes slowly.
 const HELLO_TIME: Duration = Duration::from_secs(30);
@@ -118,7 +117,10 @@ impl Sandbox {
     fn with_default_variables(&self, mut body: CommandBody) -> CommandBody {
         for (name, value) in &self.defaults {
             if body.env.iter().all(|(set, _)| set != name.as_bytes()) {
-                body.env.push((Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value.as_bytes())));
+                body.env.push((
+                    Bytes::copy_from_slice(name.as_bytes()),
+                    Bytes::copy_from_slice(value.as_bytes()),
+                ));
             }
         }
         body
@@ -153,7 +155,8 @@ impl Sandbox {
             merged: command.streams == Streams::Merged,
         };
         let mut body = Vec::new();
-        put_item(&self.with_default_variables(command_body(command)), &mut body).map_err(connection::broken_frame)?;
+        put_item(&self.with_default_variables(command_body(command)), &mut body)
+            .map_err(connection::broken_frame)?;
         // Two streams, and slack for a guest whose own bound is lower, never higher.
         let call =
             Call::new(operation, command.timeout).body(&body).answer_limit(2 * command.output_cap as u64);
@@ -311,51 +314,4 @@ async fn hello(connection: &mut Connection) -> Result<(), SandboxError> {
 
 fn unexpected(answer: &Answer) -> SandboxError {
     SandboxError::Protocol(format!("an answer of another operation: {answer:.200?}"))
-}
-
-fn command_body(command: &Command) -> CommandBody {
-    let bytes = |text: &String| Bytes::copy_from_slice(text.as_bytes());
-    CommandBody {
-        argv: command.argv.iter().map(bytes).collect(),
-        env: command.env.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
-        cwd: bytes(&command.cwd),
-        script: command.script.clone(),
-    }
-}
-
-/// Cuts the answer's body into the two streams that the report tells of.
-fn command_output(mut output: Bytes, report: &RunReport) -> Result<CommandOutput, SandboxError> {
-    let kept = report.stdout.kept.checked_add(report.stderr.kept);
-    if kept != Some(output.len() as u64) {
-        return Err(SandboxError::Protocol("a report that does not match its output".into()));
-    }
-    // Both fit: together they are as long as `output`.
-    let stdout = output.split_to(usize::try_from(report.stdout.kept).unwrap_or(0));
-    let stdout_gap = gap(&report.stdout)?;
-    Ok(CommandOutput {
-        end: match report.end {
-            RunEnd::Exited(code) => CommandEnd::Exited(code),
-            RunEnd::Signaled(signal) => CommandEnd::Signaled(signal),
-            RunEnd::TimedOut => CommandEnd::TimedOut,
-            RunEnd::NotStarted(errno) => CommandEnd::NotStarted(errno),
-        },
-        stdout,
-        stderr: output,
-        stdout_dropped: report.stdout.dropped,
-        stderr_dropped: report.stderr.dropped,
-        stdout_gap,
-        wall: Duration::from_micros(report.wall_us),
-        cpu: Duration::from_micros(report.cpu_us),
-        max_rss: report.max_rss,
-    })
-}
-
-fn gap(stream: &StreamReport) -> Result<Option<usize>, SandboxError> {
-    if stream.dropped == 0 {
-        return Ok(None);
-    }
-    if stream.gap > stream.kept {
-        return Err(SandboxError::Protocol("a gap outside of the output".into()));
-    }
-    Ok(usize::try_from(stream.gap).ok())
 }

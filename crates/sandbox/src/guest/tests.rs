@@ -13,6 +13,7 @@ use std::sync::LazyLock;
 use tokio::process::{Child, Command as Program};
 
 use super::*;
+use crate::spec::CommandEnd;
 
 /// A guest on this machine.
 struct Plain {

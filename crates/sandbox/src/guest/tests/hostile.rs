@@ -1,6 +1,6 @@
 //! Both sides against a peer that does not keep to the protocol.
 
-use thresher_guest::{FrameDecoder, Request, Response, encode_frame};
+use thresher_guest::{FrameDecoder, Request, Response, RunEnd, RunReport, StreamReport, encode_frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
