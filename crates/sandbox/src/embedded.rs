@@ -11,7 +11,7 @@
 mod archive;
 mod cgroup;
 mod hierarchy;
-mod host_view;
+pub(crate) mod host_view;
 mod images;
 pub(crate) mod launcher;
 pub(crate) mod live;
@@ -171,9 +171,10 @@ impl Embedded {
             )));
         }
         let (images, store, name) = (self.images.clone(), self.parts.store.clone(), reference.to_owned());
+        let data = self.parts.data.clone();
         let (handle, record, pulled_bytes) = blocking(move || {
             let image = images.find(&name)?;
-            store.add_image(&image).map_err(|error| image_error(&name, error))
+            store.add_image(&image).map_err(|error| image_error(&data, &name, error))
         })
         .await?;
         let prepared = Prepared {
@@ -272,11 +273,11 @@ impl Backend for Embedded {
         let record = self.record(base)?;
         let written = running.hold().await?;
         let (handle, store) = (derived_handle(base, key), self.parts.store.clone());
-        let name = handle.clone();
+        let (name, data) = (handle.clone(), self.parts.data.clone());
         let kept = blocking(move || {
             store
                 .add_derived(&name, record, &written)
-                .map_err(|error| layer_error("keep a derived layer", error))
+                .map_err(|error| layer_error(&data, "keep a derived layer", error))
         });
         let kept = kept.await;
         sandbox.close().await?;
@@ -330,17 +331,22 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
-fn image_error(reference: &str, error: io::Error) -> SandboxError {
+fn image_error(data: &Path, reference: &str, error: io::Error) -> SandboxError {
     match error.kind() {
         io::ErrorKind::InvalidData => {
             SandboxError::NoImage { image: reference.to_owned(), message: format!("it is damaged: {error}") }
         }
-        _ => layer_error(&format!("unpack {reference}"), error),
+        _ => layer_error(data, &format!("unpack {reference}"), error),
     }
 }
 
-fn layer_error(action: &str, error: io::Error) -> SandboxError {
+fn layer_error(data: &Path, action: &str, error: io::Error) -> SandboxError {
     match error.kind() {
+        io::ErrorKind::PermissionDenied if node::is_overlay(data) => SandboxError::Unsupported(format!(
+            "failed to {action}: {} is on an overlay, as a container's own files are, which cannot hold layers with \
+             removed files; put the data folder on a volume",
+            data.display()
+        )),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             SandboxError::DiskFull(format!("failed to {action}: {error}"))
         }

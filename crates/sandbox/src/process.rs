@@ -22,6 +22,7 @@ use thresher_core::task::ImageRef;
 use thresher_guest::launch::{Isolation, LANDLOCK, Limit, Plain, Plan};
 use tokio::sync::Mutex;
 
+use crate::embedded::host_view::{CONFIGURATION, PROGRAMS};
 use crate::embedded::launcher::{Launcher, os};
 use crate::embedded::live::Live;
 use crate::embedded::{blocking, node, plan};
@@ -32,9 +33,10 @@ use folder::Folder;
 /// Folder of all sandboxes' folders, below the data folder.
 const FOLDER: &str = "process";
 
-/// Where programs, their libraries and their configuration are. Readable, not writable.
-const READABLE: [&str; 11] =
-    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/proc", "/sys", "/dev"];
+/// Readable beside programs and their configuration: what tells about processes and processors. Not `/dev`, which has
+/// the machine's disks, and of `/etc` only what names no secret.
+const READABLE: [&str; 7] =
+    ["/proc", "/sys", "/etc/passwd", "/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf"];
 
 /// Devices without content of their own.
 const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
@@ -167,9 +169,16 @@ fn plain(folder: &Folder) -> Plain {
     Plain {
         folder: folder.path().to_owned(),
         workdir: PathBuf::from(folder.workdir()),
-        readable: READABLE.iter().map(PathBuf::from).collect(),
+        capabilities: plan::capability_mask(),
+        readable: readable(),
         writable: DEVICES.iter().map(PathBuf::from).chain([folder.path().to_owned()]).collect(),
     }
+}
+
+fn readable() -> Vec<PathBuf> {
+    let programs = PROGRAMS.iter().map(|name| Path::new("/").join(name));
+    let configuration = CONFIGURATION.iter().map(|name| Path::new("/etc").join(name));
+    programs.chain(configuration).chain(READABLE.iter().map(PathBuf::from)).collect()
 }
 
 /// No limit on processes: it counts all of the user's on the machine, and does not bind root.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use thresher_core::record::SandboxIdentity;
 use thresher_core::run_spec::{LimitsSpec, Network};
 use thresher_core::task::ImageRef;
 
@@ -248,6 +247,3 @@ pub struct SnapshotEntry {
     /// Size in bytes.
     pub size: u64,
 }
-
-/// What [`crate::Sandbox`] knows of itself for the record.
-pub(crate) type Identity = SandboxIdentity;

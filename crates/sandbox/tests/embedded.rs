@@ -1,5 +1,11 @@
 //! The embedded backend on this machine. Variants that the machine refuses are skipped, and the reason is printed.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do, and say what they skip"
+)]
+
 #[path = "embedded/image.rs"]
 mod image;
 #[path = "embedded/rig.rs"]
@@ -11,7 +17,7 @@ use std::time::Instant;
 use thresher_core::run_spec::{LimitsSpec, Network};
 use thresher_core::task::ImageRef;
 use thresher_sandbox::embedded::{Embedded, EmbeddedOptions, Isolation, probe};
-use thresher_sandbox::{Backend, SandboxSpec, StartOptions};
+use thresher_sandbox::{Backend, SandboxError, SandboxSpec, StartOptions};
 
 use rig::{bash, eventually, fails, is_running, mark, names, says, spec};
 
@@ -68,8 +74,10 @@ async fn nothing_of_the_machine_is_visible() {
         {
             fails(&mut sandbox, &format!("test -e {path}")).await;
         }
-        let processes = says(&mut sandbox, "echo /proc/[0-9]*").await;
-        assert!(processes.split(' ').count() <= 4, "{processes}");
+        if !sandbox.identity().deviations.iter().any(|deviation| deviation.starts_with("/proc")) {
+            let processes = says(&mut sandbox, "echo /proc/[0-9]*").await;
+            assert!(processes.split(' ').count() <= 4, "{processes}");
+        }
         assert_eq!(says(&mut sandbox, "pwd; hostname").await, "/testbed\nsandbox");
         sandbox.close().await.unwrap();
     }
@@ -186,7 +194,12 @@ async fn a_derived_layer_holds_what_was_written_and_removed() {
         assert_eq!(says(&mut sandbox, "cat /opt/deep/file gone; readlink link").await, "first\nx\nfile");
         says(&mut sandbox, "rm gone && rm -r /opt/deep && mkdir /opt/deep && echo second > /opt/deep/other")
             .await;
-        let second = backend.derive(sandbox, &first, "more").await.unwrap();
+        let second = match backend.derive(sandbox, &first, "more").await {
+            Err(SandboxError::Unsupported(why)) if why.contains("on an overlay") => {
+                return println!("skipped: {why}");
+            }
+            other => other.unwrap(),
+        };
 
         let mut sandbox = backend.start(&spec(second)).await.unwrap();
         assert_eq!(says(&mut sandbox, "ls /opt/deep").await, "other");
@@ -251,7 +264,7 @@ async fn closing_and_dropping_leave_nothing() {
             let word = mark(number);
             let mut sandbox = backend.start(&host_spec(&backend).await).await.unwrap();
             says(&mut sandbox, &format!("(setsid sleep {word} >/dev/null 2>&1 &)")).await;
-            assert!(is_running(&word));
+            eventually("the process starts", || is_running(&word)).await;
             match is_closed {
                 true => {
                     sandbox.close().await.unwrap();
@@ -281,9 +294,9 @@ async fn a_killed_runner_leaves_nothing() {
     };
     let word = mark(90);
     let mut holder = rig::start_holder(data.path(), &word);
-    assert!(is_running(&word));
+    eventually("the processes start", || is_running(&word)).await;
     assert_eq!(backend.reap().await.unwrap(), 0, "a living runner's sandboxes are spared");
-    assert!(is_running(&word));
+    eventually("the processes start", || is_running(&word)).await;
     holder.kill().unwrap();
     holder.wait().unwrap();
     eventually("the processes end", || !is_running(&word)).await;

@@ -17,7 +17,7 @@ use super::clone::{Born, Side, clone};
 use super::plan::{Limit, Plain};
 use super::privilege;
 use super::report::{At, Failure, LANDLOCK, Step};
-use super::run::say;
+use super::run::{end_child, say};
 use super::supervise;
 
 /// The newest Landlock whose features are asked for; an older kernel gives what it has.
@@ -30,8 +30,7 @@ pub(super) fn launch(spec: &Plain, limits: &[Limit]) -> Result<(), Failure> {
     match clone(0, None).at(Step::Namespaces, || "fork")? {
         Side::Child => {
             let Err(failure) = become_guest(spec, limits, own);
-            say(&format!("{failure}\n"));
-            std::process::exit(1)
+            end_child(&failure)
         }
         Side::Parent(born) => watch(&born, own, &spec.folder),
     }
@@ -53,13 +52,11 @@ fn become_guest(spec: &Plain, limits: &[Limit], launcher: Pid) -> Result<Infalli
     rustix::process::setsid().at(Step::Namespaces, || "session")?;
     std::env::set_current_dir(&spec.workdir).at(Step::Files, || spec.workdir.display().to_string())?;
     privilege::set_limits(limits)?;
-    privilege::no_new_privileges()?;
+    privilege::keep_only(spec.capabilities)?;
     let guest = std::env::current_exe().at(Step::Exec, || "own path")?;
-    restrict(spec, &guest).map_err(|error| Failure {
-        step: Step::Landlock,
-        errno: 0,
-        detail: error.to_string(),
-    })?;
+    let refused = |error: RulesetError| Failure { step: Step::Landlock, errno: 0, detail: error.to_string() };
+    let enforced = restrict(spec, &guest).map_err(refused)?;
+    say(&format!("{LANDLOCK}{enforced}\n"));
     let error = Command::new(&guest).arg0("thresher-guest").env_clear().exec();
     Err(Failure::io(Step::Exec, guest.display().to_string(), &error))
 }

@@ -53,7 +53,7 @@ pub struct Namespaces {
     pub files: Vec<SmallFile>,
     /// Working directory, made if absent.
     pub workdir: String,
-    /// Capabilities kept, as a bit mask.
+    /// Capabilities kept of those that the launcher has, as a bit mask.
     pub capabilities: u64,
     /// Cgroups to make and join.
     pub cgroups: Vec<Cgroup>,
@@ -165,6 +165,8 @@ pub struct Plain {
     pub folder: PathBuf,
     /// Working directory of the guest.
     pub workdir: PathBuf,
+    /// Capabilities kept of those that the launcher has, as a bit mask.
+    pub capabilities: u64,
     /// Folders of the machine that may be read and executed, where the kernel has Landlock.
     pub readable: Vec<PathBuf>,
     /// Folders and devices that may also be written.

@@ -2,8 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set,
-    set_capabilities, set_no_new_privs,
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 
 use super::plan::Limit;
@@ -28,7 +28,21 @@ pub(super) fn set_limits(limits: &[Limit]) -> Result<(), Failure> {
 
 /// Gives up every capability that is not in the bit mask `kept`, now and for every later program.
 pub(super) fn keep_only(kept: u64) -> Result<(), Failure> {
-    let kept = CapabilitySet::from_bits_retain(kept);
+    let own = capabilities(None).at(Step::Privileges, || "own capabilities")?;
+    let kept = CapabilitySet::from_bits_retain(kept) & own.permitted;
+    // Without it the bounding set stays, which then bounds what nobody here has.
+    if own.effective.contains(CapabilitySet::SETPCAP) {
+        bound(kept)?;
+    }
+    clear_ambient_capability_set().at(Step::Privileges, || "ambient capabilities")?;
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, sets).at(Step::Privileges, || "capabilities")?;
+    // Set-user-id programs and file capabilities give nothing from here on.
+    set_no_new_privs(true).at(Step::Privileges, || "no_new_privs")
+}
+
+/// Takes everything else out of the bounding set.
+fn bound(kept: CapabilitySet) -> Result<(), Failure> {
     for number in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         if kept.contains(capability) {
@@ -40,13 +54,5 @@ pub(super) fn keep_only(kept: u64) -> Result<(), Failure> {
             other => other.at(Step::Privileges, || format!("capability {number}"))?,
         }
     }
-    clear_ambient_capability_set().at(Step::Privileges, || "ambient capabilities")?;
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    set_capabilities(None, sets).at(Step::Privileges, || "capabilities")?;
-    no_new_privileges()
-}
-
-/// Set-user-id programs and file capabilities give nothing from here on.
-pub(super) fn no_new_privileges() -> Result<(), Failure> {
-    set_no_new_privs(true).at(Step::Privileges, || "no_new_privs")
+    Ok(())
 }

@@ -26,6 +26,13 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Ends a child that could not become the guest, after saying why.
+#[expect(clippy::exit, reason = "the child of a fork must not run what its parent has yet to do")]
+pub(super) fn end_child(failure: &Failure) -> ! {
+    say(&format!("{failure}\n"));
+    std::process::exit(1)
+}
+
 /// Writes to the control socket. The runner may be gone, and then nobody is left to be told.
 pub(super) fn say(text: &str) {
     let mut rest = text.as_bytes();
@@ -86,26 +93,20 @@ fn born_into_namespaces(spec: &Namespaces, plan: &Plan) -> Result<(Born, OwnedFd
         Side::Child => {
             drop(ours);
             let Err(failure) = inside::become_first_process(spec, &plan.limits, theirs);
-            say(&format!("{failure}\n"));
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).ok();
-            // A first process does not die of its own signal.
-            std::process::exit(1)
+            end_child(&failure)
         }
         Side::Parent(born) => {
             drop(theirs);
             match see_off(spec, &born, &ours) {
-                Ok(written) => Ok((born, written)),
-                Err(failure) => {
-                    // Only now can nothing of it be left, and its own words, which say more, come before ours.
-                    supervise::end(&born)?;
-                    Err(failure)
-                }
+                Ok(Some(written)) => Ok((born, written)),
+                Ok(None) => Err(supervise::let_end(&born)),
+                Err(failure) => supervise::end(&born).and(Err(failure)),
             }
         }
     }
 }
 
-fn see_off(spec: &Namespaces, born: &Born, link: &OwnedFd) -> Result<OwnedFd, Failure> {
+fn see_off(spec: &Namespaces, born: &Born, link: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
     if spec.users == Users::Namespace {
         users::map(born.pid)?;
     }

@@ -16,24 +16,18 @@ use super::clone::Born;
 use super::report::{At, Failure, HELD, HOLD, Step};
 use super::run::say;
 
-/// Lets the first process begin, and receives from it the tree that it writes to.
-pub(super) fn see_off(link: &OwnedFd) -> Result<OwnedFd, Failure> {
+/// Lets the first process begin, and receives from it the tree that it writes to; `None` if it failed before.
+pub(super) fn see_off(link: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
     send(link, b"go", SendFlags::NOSIGNAL).at(Step::Namespaces, || "go")?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0; 1];
     recvmsg(link, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)
         .at(Step::Root, || "descriptor")?;
-    let received = control.drain().find_map(|message| match message {
+    Ok(control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
-    });
-    // Without one the first process has died and said why.
-    received.ok_or_else(|| Failure {
-        step: Step::Exec,
-        errno: 0,
-        detail: "the first process ended early".into(),
-    })
+    }))
 }
 
 /// The first process's side of [`see_off`], part one: waits for the word to begin. An end means that the launcher died.
@@ -133,6 +127,12 @@ fn read_control() -> Option<u8> {
 
 fn wait_for_release() {
     while read_control().is_some() {}
+}
+
+/// Waits for a first process that is about to end by itself, after saying why.
+pub(super) fn let_end(born: &Born) -> Failure {
+    let early = Failure { step: Step::Wait, errno: 0, detail: "it ended early".into() };
+    reap(born).err().unwrap_or(early)
 }
 
 /// Waits for the first process. In a PID namespace this returns only after every process in it was reaped.

@@ -187,8 +187,8 @@ fn index_archive(path: &Path) -> io::Result<HashMap<String, Span>> {
             let span = Span { offset: entry.raw_file_position(), length: entry.header().entry_size()? };
             files.insert(key(&name), span);
         } else if let Some(target) = entry.link_name()? {
-            let folder =
-                if kind.is_symlink() { name.parent().unwrap_or(Path::new("")) } else { Path::new("") };
+            // A symbolic link is relative to its own folder, a hard link to the archive's root.
+            let folder = name.parent().filter(|_| kind.is_symlink()).unwrap_or_else(|| Path::new(""));
             links.push((key(&name), key(&folder.join(target))));
         }
     }

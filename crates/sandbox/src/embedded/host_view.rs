@@ -6,11 +6,11 @@ use std::path::Path;
 use thresher_guest::launch::{Bind, Folder, Link, SmallFile};
 
 /// Top-level folders with programs and libraries. On most machines all but `/usr` are links into it.
-const PROGRAMS: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+pub(crate) const PROGRAMS: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
 /// Parts of `/etc` that programs need to run at all: library search, command alternatives, public certificates,
 /// modules of Perl. Nothing that names the machine or its people, and no keys.
-const CONFIGURATION: [&str; 6] =
+pub(crate) const CONFIGURATION: [&str; 6] =
     ["alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "perl", "ssl/certs"];
 
 const PASSWD: &str =

@@ -29,6 +29,12 @@ fn parse_meminfo(text: &str, field: &str) -> Option<u64> {
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 
+/// Whether a folder is on an overlay file system.
+pub(super) fn is_overlay(folder: &Path) -> bool {
+    const OVERLAY: u64 = 0x794c_7630;
+    rustix::fs::statfs(folder).is_ok_and(|stat| stat.f_type as u64 == OVERLAY)
+}
+
 /// A full disk below `folder`, as evidence of an outside cause.
 pub(crate) fn full_disk(folder: &Path) -> Option<SandboxError> {
     let stat = rustix::fs::statvfs(folder).ok()?;

@@ -34,6 +34,11 @@ pub(super) const CAPABILITIES: [(&str, u32); 11] = [
     ("SYS_CHROOT", 18),
 ];
 
+/// [`CAPABILITIES`] as a bit mask.
+pub(crate) fn capability_mask() -> u64 {
+    CAPABILITIES.iter().fold(0, |mask, (_, number)| mask | 1 << number)
+}
+
 /// How sandboxes are made on this machine, as the probe found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Variant {
@@ -95,7 +100,7 @@ impl Common {
             links: host.links,
             files: [host.files, network_files(spec.network)].concat(),
             workdir: if spec.workdir.is_empty() { "/".into() } else { spec.workdir.clone() },
-            capabilities: CAPABILITIES.iter().fold(0, |mask, (_, number)| mask | 1 << number),
+            capabilities: capability_mask(),
             cgroups,
         };
         Plan { isolation: Isolation::Namespaces(namespaces), limits }

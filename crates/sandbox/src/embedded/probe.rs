@@ -81,7 +81,7 @@ pub(super) async fn probe_with(
     report.root = match has_admin() {
         true => try_with_cgroups(&parts, Users::Host, &mut cgroups, &mut report.cgroups).await,
         false => Err(
-            "this process has no CAP_SYS_ADMIN: run as root, or in a container with `--cap-add SYS_ADMIN`"
+            "this process has no CAP_SYS_ADMIN: run as root, or in a container with `--cap-add SYS_ADMIN --security-opt seccomp=unconfined`"
                 .into(),
         ),
     };

@@ -56,8 +56,11 @@ fn remedy(failure: &Failure) -> Option<&'static str> {
             Some("the kernel lacks a mount feature: Linux 5.12 or newer with overlayfs and tmpfs is needed")
         }
         Step::Root | Step::Bind | Step::Pivot | Step::Devices | Step::Proc if refused => Some(
-            "mounts are refused here: a container needs `--cap-add SYS_ADMIN --security-opt apparmor=unconfined` \
-             and, for /proc, `--security-opt systempaths=unconfined`",
+            "mounts are refused here: a container needs `--cap-add SYS_ADMIN --security-opt seccomp=unconfined \
+             --security-opt apparmor=unconfined`",
+        ),
+        Step::Network if refused => Some(
+            "the loopback interface needs CAP_NET_ADMIN to come up: a container needs `--cap-add NET_ADMIN`",
         ),
         Step::Exec => Some("the data folder must be on a file system that is mounted without `noexec`"),
         _ => None,

@@ -114,7 +114,7 @@ impl Layer {
         if let Some((known, fd)) = &self.parent
             && known == path
         {
-            return Ok(fd.try_clone()?);
+            return fd.try_clone();
         }
         let fd = match resolve(&self.root, path) {
             Err(Errno::NOENT) => self.make_folders(path)?,

@@ -1,7 +1,5 @@
 //! What the tests of the embedded and the process backend share.
 
-#![expect(dead_code, reason = "each of the two test programs uses a part")]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};

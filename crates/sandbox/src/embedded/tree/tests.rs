@@ -16,7 +16,7 @@ fn a_copy_keeps_links_modes_times_and_whiteouts() {
     fs::hard_link(from.join("d/e/file"), from.join("second")).unwrap();
     symlink("/nowhere", from.join("link")).unwrap();
     fs::set_permissions(from.join("d"), fs::Permissions::from_mode(0o1711)).unwrap();
-    let from_fd = fs::File::open(&from).unwrap();
+    let from_fd = File::open(&from).unwrap();
     mknodat(&from_fd, "gone", FileType::CharacterDevice, Mode::empty(), 0).unwrap();
 
     assert_eq!(copy(&from, &to).unwrap(), 4);
@@ -52,7 +52,7 @@ fn a_tree_is_removed_without_following_links() {
     fs::create_dir_all(folder.path().join("tree/deep")).unwrap();
     fs::write(folder.path().join("outside"), "kept").unwrap();
     symlink(folder.path(), folder.path().join("tree/deep/link")).unwrap();
-    let parent = fs::File::open(folder.path()).unwrap();
+    let parent = File::open(folder.path()).unwrap();
     remove_entry(parent.as_fd(), OsStr::new("tree")).unwrap();
     assert!(!folder.path().join("tree").exists());
     assert_eq!(fs::read_to_string(folder.path().join("outside")).unwrap(), "kept");
