@@ -14,6 +14,7 @@ import catalog
 import containers
 import pypi
 import r2e
+import replies
 import services
 import swebench
 from base import base_layer
@@ -157,7 +158,7 @@ def _atomic_write(path: Path, text: str) -> None:
 
 def _digest_of_code() -> str:
     """Returns a digest of the files that decide what a task's image and row contain."""
-    neutral = {_HERE / name for name in ("main.py", "services.py", "catalog.py", "catalog.toml")}
+    neutral = {_HERE / name for name in ("main.py", "replies.py", "services.py", "catalog.py", "catalog.toml")}
     files = sorted(path for path in _HERE.rglob("*") if path not in neutral and path.is_file())
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
@@ -175,6 +176,8 @@ def _write(out: Path, built: list[Built], context: Context) -> None:
         rows = [each.row(context) for each in built if each.task.kind == kind]
         _atomic_write(out / f"{kind}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     _write_parquet(out / "r2e.parquet", [each.row(context) for each in built if each.task.kind == "r2e"])
+    recorded = [line for each in built for line in replies.record(each.row(context), each.image, context.store)]
+    _atomic_write(out / "replies.jsonl", "".join(json.dumps(line) + "\n" for line in recorded))
     images = {context.reference(each.name): each.image for each in built}
     write_layout(context.store, images, out / "oci")
     _save(out / "images", images)
@@ -247,6 +250,7 @@ state fails, twice the gold patch passes.
 
 r2e.jsonl, r2e.parquet   rows as R2E-Gym has them; docker_image names the image
 swebench.jsonl           rows as SWE-bench v5 has them; image names the image
+replies.jsonl            recorded replies of a model that solves some of the tasks with the r2egym scaffold's tools
 oci/                     all images as one OCI image layout; annotations in index.json give the references
 images/thresher-demo.tar the same images as one docker save archive
 
