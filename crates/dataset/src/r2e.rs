@@ -71,7 +71,8 @@ pub(crate) fn check(row: &Row) -> Result<(), DatasetError> {
 pub(crate) fn task(row: &Row, origin: TaskOrigin) -> Result<Task, DatasetError> {
     let commit = commit(row)?;
     // Rows say that a binary file changed, but do not hold its content: such files cannot be part of a patch.
-    let binaries = commit.file_diffs.iter().filter(|file| file.is_binary_file).map(|file| file.path().to_owned());
+    let binaries =
+        commit.file_diffs.iter().filter(|file| file.is_binary_file).map(|file| file.path().to_owned());
     let gold_patch = commit.patch(&PatchOptions { exclude: binaries.collect(), ..PatchOptions::GOLD });
     let expected = expected(row)?;
     let expected = expected.iter().map(|(test, status)| (test.to_owned(), status.to_owned())).collect();

@@ -38,7 +38,7 @@ pub enum Answer {
 /// What the guest says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestInfo {
-    /// [`PROTOCOL_VERSION`] of the guest.
+    /// [`crate::PROTOCOL_VERSION`] of the guest.
     pub version: u32,
     /// Its process id as it sees it.
     pub pid: u32,

@@ -109,7 +109,8 @@ fn wrong_lines_are_named() {
         let error = load(text).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains(expected), "{error:?} lacks {expected:?}");
     }
-    let error = Replay::load(Path::new("/nowhere/replies.jsonl"), "m", None).err().map(|error| error.to_string());
+    let error =
+        Replay::load(Path::new("/nowhere/replies.jsonl"), "m", None).err().map(|error| error.to_string());
     assert!(error.unwrap().starts_with("cannot read recorded replies from /nowhere/replies.jsonl"));
 }
 
