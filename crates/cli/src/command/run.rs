@@ -66,7 +66,7 @@ pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
         }
     };
     view.close();
-    finish(&worked?, &ledger, &dir, args.json).await
+    finish(&worked?, &ledger, &dir, &args, job.spec.samples).await
 }
 
 async fn work(parts: WorkerParts) -> Result<WorkerReport, Failure> {
@@ -265,10 +265,16 @@ fn stopped(dir: &Path) -> i32 {
     exit_code::STOPPED
 }
 
-async fn finish(worked: &WorkerReport, ledger: &Ledger, dir: &Path, as_json: bool) -> Result<i32, Failure> {
+async fn finish(
+    worked: &WorkerReport,
+    ledger: &Ledger,
+    dir: &Path,
+    args: &RunArgs,
+    samples: u32,
+) -> Result<i32, Failure> {
     let report = report::of(ledger).await?;
     let (code, note) = ending(worked);
-    if as_json {
+    if args.json {
         let stopped = note.as_ref();
         print_json(
             &json!({ "run_dir": dir, "exit_code": code, "stopped": stopped, "report": report, "manifest": worked.manifest }),
@@ -280,7 +286,7 @@ async fn finish(worked: &WorkerReport, ledger: &Ledger, dir: &Path, as_json: boo
     if let Some(note) = note {
         text.push_str(&format!("{note}\n\n"));
     }
-    text.push_str(&next_steps(worked, &report, dir));
+    text.push_str(&next_steps(worked, &report, dir, &more_samples(args, dir, samples)));
     print(&text)?;
     Ok(code)
 }
@@ -309,7 +315,14 @@ fn ending(worked: &WorkerReport) -> (i32, Option<String>) {
     }
 }
 
-fn next_steps(worked: &WorkerReport, report: &report::Report, dir: &Path) -> String {
+/// The command that doubles the samples.
+fn more_samples(args: &RunArgs, dir: &Path, samples: u32) -> String {
+    let what =
+        args.job.as_ref().map_or_else(|| "… (the same flags)".to_owned(), |job| job.display().to_string());
+    format!("thresher run {what} -k {} -o {}", samples * 2, dir.display())
+}
+
+fn next_steps(worked: &WorkerReport, report: &report::Report, dir: &Path, more: &str) -> String {
     let mut lines = vec!["Parquet files".to_owned()];
     for file in &worked.manifest.files {
         let path = dir.join(&file.path);
@@ -320,6 +333,6 @@ fn next_steps(worked: &WorkerReport, report: &report::Report, dir: &Path) -> Str
     lines.push("\nTry next".to_owned());
     lines.push(format!("  thresher show {dir} '{example}'     one trajectory, step by step"));
     lines.push(format!("  thresher report {dir}      these tables again; --json for programs"));
-    lines.push("  thresher run JOB.yaml -k 4      more samples of every task, into the same run".to_owned());
+    lines.push(format!("  {more}     more samples of every task, into the same run"));
     lines.join("\n")
 }
