@@ -2,6 +2,8 @@
 //!
 //! The environment variable `THRESHER_DEMO` names the dataset's folder. Without it, or where a backend cannot run,
 //! the tests say that they skip.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+#![expect(clippy::print_stdout, reason = "what cannot be tested here is said")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpStream;
