@@ -194,7 +194,7 @@ fn a_daemon_that_is_not_there_is_said() {
     home.command("run").args([&job, "-q", "--json", "--out", "out"]).args(backend()).expect(0);
 }
 
-/// A home with a Docker job, and the daemon that it runs on.
+/// Starts a job on a daemon.
 fn run_docker(home: &Home, job: &str, daemon: &Daemon) -> common::Running {
     let run = home.command("run").args([job, "-q", "--json", "--out", "out"]);
     run.env("DOCKER_HOST", daemon.host()).spawn()
@@ -275,5 +275,22 @@ fn an_image_that_goes_before_the_grading_is_no_reward_of_zero() {
             assert_eq!(ended.code, Some(3), "{ended:?}");
         }
     }
+    no_container_stays(&daemon);
+}
+
+#[test]
+fn a_runner_that_is_killed_leaves_no_container() {
+    const PAUSE: &str = "sleep 4.0437";
+    let Some(daemon) = Daemon::start() else { return };
+    let home = Home::new();
+    let mend = format!("echo '{RIGHT}' > answer.sh");
+    let rows = [Row::new("runner__1").bash(PAUSE).bash(&mend).in_image(IMAGE, "")];
+    let job = job(&home, "job", &rows, DOCKER);
+    let mut running = run_docker(&home, &job, &daemon);
+    eventually("the agent works", || (!processes(PAUSE).is_empty()).then_some(()));
+    assert!(!daemon.containers().is_empty());
+    running.kill();
+    run_docker(&home, &job, &daemon).expect(0);
+    assert_eq!(graded(&only(&home)), (1.0, "evaluated".to_owned()));
     no_container_stays(&daemon);
 }
