@@ -1,4 +1,4 @@
-"""Recorded replies of a scripted model: the gold patch as calls of the r2egym scaffold's tools, with a look round first."""
+"""Recorded replies of a scripted model: the gold patch as calls of the r2egym scaffold's tools, after a look round."""
 
 import json
 import re
