@@ -229,6 +229,18 @@ mod tests {
     }
 
     #[test]
+    fn every_shipped_job_can_be_read() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../jobs");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let jobs: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "yaml")).collect();
+        assert!(jobs.len() >= 3, "{jobs:?}");
+        for path in jobs {
+            let job = Job::read(&path).unwrap_or_else(|failure| panic!("{}: {failure:?}", path.display()));
+            assert!(job.spec.name.is_some());
+        }
+    }
+
+    #[test]
     fn nothing_near_is_no_suggestion() {
         assert_eq!(nearest("zzz", ["samples", "model"].into_iter()), None);
     }

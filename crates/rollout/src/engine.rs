@@ -16,8 +16,7 @@ use std::sync::Arc;
 use thresher_core::fault::{Blame, Fault, Phase, Retry};
 use thresher_core::outcome::{GradeStop, Graded, Outcome, StopReason};
 use thresher_core::record::{
-    PatchRecord, PolicyIdentity, RolloutRecord, SCHEMA_VERSION, SandboxIdentity, TaskIdentity, TestResult,
-    Timings, Totals,
+    PatchRecord, PolicyIdentity, RolloutRecord, SCHEMA_VERSION, SandboxIdentity, TaskIdentity, Totals,
 };
 use thresher_core::run_spec::{GradingNetwork, Network, RunSpec};
 use thresher_core::{InstanceId, RolloutId, RunId, Sha256Hex, ShardId, Task};
@@ -29,6 +28,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::agent::{self, Agent, AgentError, Episode};
 use crate::blobs::BlobCache;
 use crate::clock::Clock;
+use crate::draft::Draft;
 use crate::environment::{Environment, Environments, SETUP_VERSION};
 use crate::episode::StepSpill;
 use crate::grading::{self, Grading};
@@ -516,90 +516,6 @@ impl Engine {
 enum Taken {
     Patch(Option<PatchRecord>),
     SandboxKilled,
-}
-
-/// What is known of a rollout so far.
-struct Draft {
-    clock: Clock,
-    started_at_us: i64,
-    entered: Option<(Phase, Instant)>,
-    phases: BTreeMap<Phase, u64>,
-    policy: Option<PolicyIdentity>,
-    sandbox: SandboxIdentity,
-    stop_reason: Option<StopReason>,
-    patch: Option<PatchRecord>,
-    grader_log: Option<String>,
-    steps: Vec<thresher_core::trajectory::Step>,
-    tests: Vec<TestResult>,
-}
-
-impl Draft {
-    fn new(clock: Clock) -> Self {
-        Self {
-            started_at_us: clock.now_us(),
-            clock,
-            entered: None,
-            phases: BTreeMap::new(),
-            policy: None,
-            sandbox: SandboxIdentity::default(),
-            stop_reason: None,
-            patch: None,
-            grader_log: None,
-            steps: Vec::new(),
-            tests: Vec::new(),
-        }
-    }
-
-    fn enter(&mut self, phase: Phase) {
-        self.leave();
-        self.entered = Some((phase, Instant::now()));
-    }
-
-    fn leave(&mut self) {
-        if let Some((phase, since)) = self.entered.take() {
-            *self.phases.entry(phase).or_default() += since.elapsed().as_millis() as u64;
-        }
-    }
-
-    /// Takes over a finished trajectory, made just now or by an earlier process.
-    fn adopt(&mut self, ungraded: Ungraded) {
-        self.leave();
-        for (phase, ms) in ungraded.timings.phases {
-            // The earlier process's time counts; what this one measured of the same phases is in it already.
-            self.phases.insert(phase, ms);
-        }
-        self.started_at_us = ungraded.timings.started_at_us;
-        self.policy = Some(ungraded.policy);
-        self.sandbox = ungraded.sandbox;
-        self.stop_reason = Some(ungraded.stop_reason);
-        self.patch = ungraded.patch;
-        self.steps = ungraded.steps;
-    }
-
-    fn grading_network(&mut self, network: Network, needed: bool) {
-        self.sandbox.grading_network = match network {
-            Network::None => "none".into(),
-            Network::Full => "full".into(),
-        };
-        let note = "the grading script asks for the network and did not get it".to_owned();
-        if needed && network == Network::None && !self.sandbox.deviations.contains(&note) {
-            self.sandbox.deviations.push(note);
-        }
-    }
-
-    fn timings(&self, steps: &[thresher_core::trajectory::Step]) -> Timings {
-        let mut phases = self.phases.clone();
-        if let Some((phase, since)) = self.entered {
-            *phases.entry(phase).or_default() += since.elapsed().as_millis() as u64;
-        }
-        Timings {
-            started_at_us: self.started_at_us,
-            ended_at_us: self.clock.now_us(),
-            phases,
-            llm_ms: steps.iter().map(|step| step.llm_ms).sum(),
-            env_ms: steps.iter().map(|step| step.env_ms).sum(),
-        }
-    }
 }
 
 fn record_fault(error: &std::io::Error) -> Fault {

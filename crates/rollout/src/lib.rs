@@ -13,6 +13,7 @@
 pub mod agent;
 mod blobs;
 pub mod clock;
+mod draft;
 pub mod engine;
 pub mod environment;
 mod episode;

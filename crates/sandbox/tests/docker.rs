@@ -84,7 +84,7 @@ async fn what_the_identity_says_is_what_holds_inside() {
 async fn loopback_is_up_names_resolve_and_nothing_else_is_reachable() {
     let Some(rig) = Rig::new().await else { return };
     let mut sandbox = rig.backend.start(&spec(&rig.base)).await.unwrap();
-    assert_eq!(bash(&mut sandbox, "pwd; ls -d /work/tree").await, "/\n/work/tree");
+    assert_eq!(bash(&mut sandbox, "pwd; ls -d /srv/tree").await, "/\n/srv/tree");
     assert_eq!(bash(&mut sandbox, "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '").await, "lo");
     let lookup = r#"perl -e 'print join ".", unpack "C4", scalar gethostbyname $ARGV[0] or exit 1' "#;
     assert_eq!(bash(&mut sandbox, &format!("{lookup} localhost")).await, "127.0.0.1");
@@ -148,13 +148,13 @@ async fn derived_layers_keep_files_and_configuration_and_the_first_maker_wins() 
     let wanted = spec(&rig.base);
     let (mut first, second) =
         tokio::try_join!(rig.backend.start(&wanted), rig.backend.start(&wanted)).unwrap();
-    first.write("/work/made", b"by set-up", FileMode::Executable).await.unwrap();
+    first.write("/srv/made", b"by set-up", FileMode::Executable).await.unwrap();
     let derived = rig.backend.derive(first, &rig.base, &key).await.unwrap();
     assert_eq!(rig.backend.derive(second, &rig.base, &key).await.unwrap(), derived);
     assert_eq!(rig.backend.derived(&rig.base, &key).await.unwrap().as_ref(), Some(&derived));
     assert_eq!((&derived.digest, &derived.image), (&rig.base.digest, &rig.base.image));
     let mut sandbox = rig.backend.start(&spec(&derived)).await.unwrap();
-    assert_eq!(bash(&mut sandbox, "stat -c '%a %s' /work/made").await, "755 9");
+    assert_eq!(bash(&mut sandbox, "stat -c '%a %s' /srv/made").await, "755 9");
     assert_eq!(sandbox.identity().image_digest, rig.base.digest);
     sandbox.close().await.unwrap();
     let config = |image: bollard::models::ImageInspect| image.config.unwrap();

@@ -162,7 +162,7 @@ pub(crate) async fn containers(client: &bollard::Docker, label: &str) -> Vec<Con
 pub(crate) fn spec(prepared: &Prepared) -> SandboxSpec {
     SandboxSpec {
         prepared: prepared.clone(),
-        workdir: "/work/tree".into(),
+        workdir: "/srv/tree".into(),
         network: Network::None,
         limits: LimitsSpec { memory_mb: 512, pids: 256, ..LimitsSpec::default() },
         labels: BTreeMap::from([("purpose".to_owned(), "test".to_owned())]),
