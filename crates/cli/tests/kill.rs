@@ -65,9 +65,10 @@ fn check_whole(home: &Home, out: &str, undisturbed: &[String]) {
         home.files(&format!("{out}/tables")).into_iter().map(|file| format!("tables/{file}")).collect();
     // Files of a pack that a kill kept from being named may stay, and no reader takes them for the run's.
     assert!(packed.is_subset(&there), "{out}: {packed:?} {there:?}");
-    for folder in [".staging", ".scratch"] {
-        assert_eq!(home.files(&format!("{out}/{folder}")), Vec::<String>::new(), "{out}/{folder}");
-    }
+    assert_eq!(home.files(&format!("{out}/.scratch")), Vec::<String>::new(), "{out}");
+    // The store clears up when it writes; a start that finds nothing to write may leave a dead writer's empty lock.
+    let staged = home.files(&format!("{out}/.staging"));
+    assert!(staged.iter().all(|file| file.ends_with(".lock")), "{out}: {staged:?}");
 }
 
 fn path(file: &serde_json::Value) -> String {
@@ -126,7 +127,8 @@ fn a_run_that_is_killed_at_random_instants_ends_whole() {
     // The next start removes what the killed ones left, and ends what they began.
     home.run(&quickstart(), &format!("killed-{number}")).expect(0);
     check_whole(&home, &format!("killed-{number}"), &undisturbed);
-    home.run(&quickstart(), UNDISTURBED).expect(0);
+    home.run(&quickstart(), &format!("killed-{number}")).args(["-k", "3"]).expect(0);
+    assert_eq!(home.files(&format!("killed-{number}/.staging")), Vec::<String>::new());
     let left = traces::left(&home);
     assert!(left.is_empty(), "left after {KILLS} kills: {left:#?}");
     assert_eq!(home.files("cache"), cached, "the cache has what an undisturbed run leaves, and nothing else");
