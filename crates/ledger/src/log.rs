@@ -65,6 +65,8 @@ pub(crate) struct LogState {
     pub(crate) seal: Option<Seal>,
     /// Rollouts whose results are in a pack.
     pub(crate) covered: HashSet<RolloutId>,
+    /// Every pack that any entry has added, also those removed since.
+    pub(crate) named: HashSet<String>,
 }
 
 /// What an attempt to append did.
@@ -82,6 +84,7 @@ impl LogState {
             self.packs.remove(name);
         }
         for pack in &entry.added {
+            self.named.insert(pack.name.clone());
             self.packs.insert(pack.name.clone(), pack.clone());
             if pack.kind == PackKind::Results {
                 // A pack that replaces others covers what they did, so this set only grows.

@@ -17,7 +17,7 @@ use crate::layout::Layout;
 use crate::log::{Append, LogState, Pack, PackKind, READS};
 use crate::manifest::ManifestFile;
 use crate::schema::{Encoded, Table, TableWriter};
-use crate::{CommittedResult, Ledger, LedgerError};
+use crate::{CommittedResult, Ledger, LedgerError, RunLock};
 
 /// Objects that are decoded and encoded between two looks at the clock of the runtime.
 const SLICE: usize = 32;
@@ -118,6 +118,24 @@ impl Ledger {
                 return Ok(AfterAppend { appended: None, state });
             }
         }
+    }
+
+    /// Removes table files that no log entry has ever named and returns how many there were: a packer left them that
+    /// was killed between writing its files and its entry (protocol: packs). They harm no reader of the manifest, but
+    /// would double rows for one that reads whole folders.
+    ///
+    /// The run's lock is asked for because the files of a living packer have no name yet either.
+    pub async fn sweep(&self, _lock: &RunLock) -> Result<u64, LedgerError> {
+        let named = self.log_state().await?.named;
+        let mut swept = 0;
+        for object in self.store.list(&self.layout.folder("tables/")).await? {
+            let file = object.path.as_str().rsplit('/').next().unwrap_or_default();
+            if file.strip_suffix(".parquet").is_some_and(|pack| !named.contains(pack)) {
+                self.store.delete(&object.path).await?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
     }
 
     /// Removes files that no log entry names, and that no entry will.

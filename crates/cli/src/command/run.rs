@@ -40,8 +40,9 @@ pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
     let model = connect(&job)?;
     let cache = run_dir::cache(args.cache.as_deref());
     let dir = args.out.clone().unwrap_or_else(|| run_dir::default_for(job.spec.name.as_deref()));
-    let _lock = lock(&dir)?;
+    let lock = lock(&dir)?;
     let ledger = run_dir::open(&dir)?;
+    ledger.sweep(&lock).await?;
     let fingerprint = dataset.fingerprint().code(exit_code::DATA)?;
     let stored = extend_plan(&ledger, &job, &dataset, &plan).await?;
     let built = backend::build(&job, &cache, ledger.run()).await?;

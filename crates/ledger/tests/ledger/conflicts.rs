@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use thresher_core::{RolloutId, RolloutRecord};
-use thresher_ledger::{Commit, Ledger, PackOptions, Packed};
+use thresher_ledger::{Commit, Ledger, PackOptions, Packed, RunLock};
 use thresher_store::{Memory, ObjectStore as _};
 
 use crate::fixtures::{dataset, faulted, plan, record, spec};
@@ -77,6 +77,13 @@ async fn k2_files_of_a_packer_that_died_are_no_part_of_the_run() {
     let manifest = plain(&shared).seal(&PackOptions::default()).await.unwrap();
     assert_eq!((manifest.files.len(), manifest.counts.graded), (3, 6));
     assert_eq!(count(&shared, "tables/").await, 6, "orphans stay, unnamed");
+
+    let dir = tempfile::tempdir().unwrap();
+    let lock = RunLock::acquire(dir.path()).unwrap();
+    let ledger = plain(&shared);
+    assert_eq!(ledger.sweep(&lock).await.unwrap(), 3, "the holder of the run's lock deletes them");
+    assert_eq!(ledger.sweep(&lock).await.unwrap(), 0, "and nothing else");
+    assert_whole(&shared, 6).await;
     assert_eq!(plain(&shared).reader().await.unwrap().rollouts().await.unwrap().len(), 6);
 }
 
