@@ -147,7 +147,9 @@ pub(crate) fn processes(text: &str) -> Vec<Pid> {
 
 fn spawn(folder: &Path) -> Child {
     let path = |name: &str| folder.join(name).into_os_string();
-    let mut daemon = Command::new(DOCKERD);
+    // In a network namespace of its own: a daemon without a bridge removes `docker0`, also another daemon's.
+    let mut daemon = Command::new("unshare");
+    daemon.args(["--net", "--", DOCKERD]);
     daemon.arg("--host").arg(format!("unix://{}", folder.join("docker.sock").display()));
     daemon.arg("--data-root").arg(path("data")).arg("--exec-root").arg(path("exec"));
     daemon.arg("--pidfile").arg(path("docker.pid"));

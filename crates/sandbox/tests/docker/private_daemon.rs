@@ -98,7 +98,9 @@ fn processes_of(folder: &str) -> Vec<Pid> {
 
 fn spawn(folder: &Path) -> Child {
     let path = |name: &str| folder.join(name).into_os_string();
-    let mut daemon = Command::new("/usr/sbin/dockerd");
+    // In a network namespace of its own: a daemon without a bridge removes `docker0`, also another daemon's.
+    let mut daemon = Command::new("unshare");
+    daemon.args(["--net", "--", "/usr/sbin/dockerd"]);
     daemon.arg("--host").arg(format!("unix://{}", folder.join("docker.sock").display()));
     daemon.arg("--data-root").arg(path("data")).arg("--exec-root").arg(path("exec"));
     daemon.arg("--pidfile").arg(path("docker.pid"));
