@@ -180,7 +180,7 @@ async fn closing_ends_every_descendant() {
         if stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])) {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("{} outlives the sandbox", process.display());
 }
