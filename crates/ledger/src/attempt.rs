@@ -165,7 +165,7 @@ impl Ledger {
 
     /// The objects below `folder`, in the order of shard, rollout and attempt.
     pub(crate) async fn attempt_objects(&self, folder: &str) -> Result<Vec<AttemptObject>, LedgerError> {
-        let listed = self.store.list(folder).await?;
+        let listed = self.store.list(folder, None).await?;
         Ok(listed.iter().filter_map(|object| self.layout.parse_attempt(&object.path)).collect())
     }
 

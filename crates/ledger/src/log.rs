@@ -109,7 +109,7 @@ impl Ledger {
 
     /// Reads the entries after `state`.
     async fn log_since(&self, mut state: LogState) -> Result<LogState, LedgerError> {
-        let listed = self.store.list(&self.layout.folder("log/")).await?;
+        let listed = self.store.list(&self.layout.folder("log/"), None).await?;
         let numbers = listed.iter().filter_map(|object| Layout::number(&object.path));
         let new: Vec<u64> = numbers.filter(|number| *number > state.position).collect();
         let entries = stream::iter(new).map(|number| self.log_entry(number)).buffered(READS);

@@ -128,7 +128,7 @@ impl Ledger {
     pub async fn sweep(&self, _lock: &RunLock) -> Result<u64, LedgerError> {
         let named = self.log_state().await?.named;
         let mut swept = 0;
-        for object in self.store.list(&self.layout.folder("tables/")).await? {
+        for object in self.store.list(&self.layout.folder("tables/"), None).await? {
             let file = object.path.as_str().rsplit('/').next().unwrap_or_default();
             if file.strip_suffix(".parquet").is_some_and(|pack| !named.contains(pack)) {
                 self.store.delete(&object.path).await?;

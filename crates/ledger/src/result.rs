@@ -45,7 +45,7 @@ impl Ledger {
 
     /// The rollouts that have a result: one listing, no body is read.
     pub async fn committed(&self) -> Result<BTreeMap<RolloutId, CommittedResult>, LedgerError> {
-        let listed = self.store.list(&self.layout.folder("results/")).await?;
+        let listed = self.store.list(&self.layout.folder("results/"), None).await?;
         let results = listed.into_iter().filter_map(|object| {
             let (shard_id, rollout) = self.layout.parse_result(&object.path)?;
             Some((rollout, CommittedResult { shard_id, bytes: object.size }))

@@ -106,13 +106,13 @@ async fn listings_are_sorted_and_cut_by_text(store: &dyn ObjectStore) {
         ("list/none/", &[]),
         ("list/b/", &[]),
     ] {
-        let listed = store.list(prefix).await.expect("a listing");
+        let listed = store.list(prefix, None).await.expect("a listing");
         let names: Vec<&str> = listed.iter().map(|object| object.path.as_str()).collect();
         assert_eq!(names, expected, "{prefix}");
         assert!(listed.iter().all(|object| object.size == object.path.as_str().len() as u64));
     }
     store.delete(&path("list/b")).await.expect("a delete");
-    assert_eq!(store.list("list/b").await.expect("a listing"), []);
+    assert_eq!(store.list("list/b", None).await.expect("a listing"), []);
 }
 
 /// Starts eight tasks at once and waits for them.

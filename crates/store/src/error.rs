@@ -36,7 +36,44 @@ pub enum StoreError {
         /// What the system said.
         source: Arc<io::Error>,
     },
-    /// Any other failure of input or output; it may pass.
+    /// The bucket does not exist: correct the URL, or make the bucket. A repeat ends the same.
+    #[error("there is no bucket `{bucket}`; make it, or correct the URL")]
+    NoBucket {
+        /// The bucket's name.
+        bucket: String,
+    },
+    /// The store refuses the request itself: it lacks a feature, or the region or endpoint is wrong. A repeat ends
+    /// the same.
+    #[error("the store refuses the request for `{path}`: {source}")]
+    Rejected {
+        /// The object's path.
+        path: String,
+        /// What the store said.
+        source: Arc<io::Error>,
+    },
+    /// The store asks for fewer requests: wait, then repeat.
+    #[error("the store asks for fewer requests, on `{path}`: {source}")]
+    Throttled {
+        /// The object's path.
+        path: String,
+        /// What the store said.
+        source: Arc<io::Error>,
+    },
+    /// Another conditional write of the object was under way and nothing is decided: repeat the put; start a
+    /// multipart upload again from its first part.
+    #[error("another write of `{path}` was under way")]
+    Contended {
+        /// The object's path.
+        path: String,
+    },
+    /// The multipart upload is no longer known: it was completed (perhaps by a call whose answer got lost), aborted,
+    /// or removed by the store. Read the object; where it is not this writer's, start again from the first part.
+    #[error("the multipart upload of `{path}` is gone")]
+    UploadGone {
+        /// The object's path.
+        path: String,
+    },
+    /// Any other failure of input or output, whose effect is unknown; it may pass: wait, then repeat.
     #[error("input or output on `{path}` failed: {source}")]
     Io {
         /// The object's path.
@@ -68,6 +105,20 @@ impl StoreError {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }
+
+    /// Whether the same call may succeed a little later, with nothing changed by anybody.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Throttled { .. } | Self::Contended { .. } | Self::Io { .. } => true,
+            Self::NotFound { .. }
+            | Self::DiskFull { .. }
+            | Self::Denied { .. }
+            | Self::Unstorable { .. }
+            | Self::NoBucket { .. }
+            | Self::Rejected { .. }
+            | Self::UploadGone { .. } => false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -90,5 +141,6 @@ mod tests {
             assert!(matches!(class(unstorable), StoreError::Unstorable { .. }), "{unstorable:?}");
         }
         assert!(matches!(class(Errno::IO), StoreError::Io { .. }));
+        assert!(class(Errno::IO).is_transient() && !class(Errno::NOSPC).is_transient());
     }
 }

@@ -9,20 +9,25 @@
 //! - A put that did not meet its condition is a value ([`PutOutcome::Conflict`]), not an error, and changes nothing.
 //! - When a put returns, its object survives the loss of power, as far as the medium keeps its promises.
 //! - Listings are sorted by path, and hold every object that was stored before they began.
+//! - A multipart upload is invisible until it is completed, and its completion obeys the same conditions as a put.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
+mod large;
 mod local;
 mod memory;
 mod path;
 
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 pub use error::StoreError;
+pub use large::{LARGE, put_large};
 pub use local::LocalDir;
 pub use memory::Memory;
 pub use path::ObjectPath;
@@ -35,6 +40,30 @@ impl Etag {
     /// Wraps what a store calls the version.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    /// What the store calls the version.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A mark of an object's content, for noticing that it was replaced. Opaque: it differs whenever other content was
+/// put in its place, and equals only marks that the same store gave.
+///
+/// It costs no read of the content, so that a listing can hold it, and it is no [`Etag`]: never a condition of a put.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChangeTag(String);
+
+impl ChangeTag {
+    /// Wraps what a store marks the content with.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The mark as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -74,6 +103,8 @@ pub struct ObjectMeta {
     pub path: ObjectPath,
     /// Its size in bytes.
     pub size: u64,
+    /// Differs once other content is there.
+    pub tag: ChangeTag,
 }
 
 /// A store of immutable byte strings under paths.
@@ -84,6 +115,11 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug + 'static {
     /// Stores `bytes` at `path` if `mode`'s condition holds.
     async fn put(&self, path: &ObjectPath, bytes: Bytes, mode: PutMode) -> Result<PutOutcome, StoreError>;
 
+    /// Begins an object that is given in parts. Nothing is visible before [`Multipart::complete`].
+    ///
+    /// For bodies that are there as a whole, [`put_large`] does everything.
+    async fn multipart(&self, path: &ObjectPath) -> Result<Box<dyn Multipart>, StoreError>;
+
     /// Reads an object; [`StoreError::NotFound`] if there is none.
     async fn get(&self, path: &ObjectPath) -> Result<Object, StoreError>;
 
@@ -93,18 +129,45 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug + 'static {
     /// Says whether an object is there and how large it is; [`StoreError::NotFound`] if there is none.
     async fn head(&self, path: &ObjectPath) -> Result<ObjectMeta, StoreError>;
 
-    /// Lists the objects whose path begins with `prefix` (as text, so end it with `/` to mean a folder), sorted.
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>, StoreError>;
+    /// Lists the objects whose path begins with `prefix` (as text, so end it with `/` to mean a folder), sorted;
+    /// with `after`, only those whose path is greater than it as text. What lies before costs nothing.
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectMeta>, StoreError>;
 
     /// Removes an object; removing one that is not there is no error.
     async fn delete(&self, path: &ObjectPath) -> Result<(), StoreError>;
 }
 
+/// The least size of a part in bytes, except for the last one, which may be smaller.
+pub const MIN_PART: usize = 5 << 20;
+
+/// An object on its way into a store, part by part; at most 10,000 parts.
+///
+/// Dropping it without [`Self::complete`] or [`Self::abort`] stores nothing but may leave parts in a bucket, which
+/// its lifecycle rule for unfinished uploads removes.
+#[async_trait]
+pub trait Multipart: Send {
+    /// Appends a part of at least [`MIN_PART`] bytes, or the last one. After a transient error the same part may be
+    /// given again.
+    async fn part(&mut self, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// Makes the parts one object if `mode`'s condition holds. Either outcome ends the upload.
+    ///
+    /// After [`StoreError::Contended`] and [`StoreError::UploadGone`] a new upload is needed; after any other
+    /// transient error the completion alone may be repeated.
+    async fn complete(&mut self, mode: PutMode) -> Result<PutOutcome, StoreError>;
+
+    /// Gives the upload up and frees what it holds, as far as the store can be reached.
+    async fn abort(self: Box<Self>);
+}
+
 /// The etag of content: its hash, so that an update is refused exactly when the content it was based on is gone.
 fn etag_of(bytes: &[u8]) -> Etag {
-    use sha2::{Digest as _, Sha256};
-    use std::fmt::Write as _;
-    let hex = Sha256::digest(bytes)[..16].iter().fold(String::with_capacity(32), |mut text, byte| {
+    etag_from(Sha256::new_with_prefix(bytes))
+}
+
+/// The etag of all that was hashed.
+fn etag_from(hash: Sha256) -> Etag {
+    let hex = hash.finalize()[..16].iter().fold(String::with_capacity(32), |mut text, byte| {
         write!(text, "{byte:02x}").expect("writing to a String cannot fail");
         text
     });

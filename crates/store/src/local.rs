@@ -5,12 +5,14 @@
 //! store's lock where it may. A killed writer leaves at most a private file, which the next writer removes.
 
 mod dir_sync;
+mod staged;
 mod staging;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,8 +22,12 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
 
 use self::dir_sync::DirSync;
+use self::staged::{Staged, Upload};
 use self::staging::Staging;
-use crate::{Etag, Object, ObjectMeta, ObjectPath, ObjectStore, PutMode, PutOutcome, StoreError, etag_of};
+use crate::{
+    ChangeTag, Etag, Multipart, Object, ObjectMeta, ObjectPath, ObjectStore, PutMode, PutOutcome, StoreError,
+    etag_of,
+};
 
 /// A directory as a store. Cloning is cheap; clones share their private files.
 ///
@@ -77,6 +83,11 @@ impl ObjectStore for LocalDir {
         self.blocking(path.as_str(), move |store| store.put(&target, &bytes, &mode)).await
     }
 
+    async fn multipart(&self, path: &ObjectPath) -> Result<Box<dyn Multipart>, StoreError> {
+        let staged = self.blocking(path.as_str(), |store| Staged::create(&store.staging)).await?;
+        Ok(Box::new(Upload::new(self.clone(), path.clone(), staged)))
+    }
+
     async fn get(&self, path: &ObjectPath) -> Result<Object, StoreError> {
         let file = self.inner.file(path);
         let bytes = self.blocking(path.as_str(), move |_| fs::read(file)).await?;
@@ -90,12 +101,12 @@ impl ObjectStore for LocalDir {
 
     async fn head(&self, path: &ObjectPath) -> Result<ObjectMeta, StoreError> {
         let file = self.inner.file(path);
-        let size = self.blocking(path.as_str(), move |_| file_size(&file)).await?;
-        Ok(ObjectMeta { path: path.clone(), size })
+        let metadata = self.blocking(path.as_str(), move |_| file_metadata(&file)).await?;
+        Ok(meta(path.clone(), &metadata))
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>, StoreError> {
-        let wanted = prefix.to_owned();
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectMeta>, StoreError> {
+        let wanted = Wanted { prefix: prefix.to_owned(), after: after.unwrap_or_default().to_owned() };
         self.blocking(prefix, move |store| store.list(&wanted)).await
     }
 
@@ -115,37 +126,24 @@ impl Inner {
         if *mode == PutMode::Create && target.symlink_metadata().is_ok() {
             return Ok(PutOutcome::Conflict);
         }
+        let mut staged = Staged::create(&self.staging)?;
+        staged.write(bytes)?;
+        self.place(&staged, target, mode)
+    }
+
+    /// Makes what is staged the object at `target`, if `mode`'s condition holds.
+    fn place(&self, staged: &Staged, target: &Path, mode: &PutMode) -> io::Result<PutOutcome> {
         self.anchor(folder_of(target))?;
-        let staged = self.stage(bytes)?;
-        let outcome = self.place(&staged, target, bytes, mode);
-        if !matches!(outcome, Ok(PutOutcome::Stored(_))) {
-            // The put failed or lost; what it staged is of no use, and the next writer would remove it anyway.
-            drop(fs::remove_file(&staged));
-        }
-        outcome
-    }
-
-    fn stage(&self, bytes: &[u8]) -> io::Result<PathBuf> {
-        let (path, mut file) = self.staging.create()?;
-        let written = file.write_all(bytes).and_then(|()| file.sync_all());
-        if let Err(error) = written {
-            // On a full disk the half-written file would keep the space that the next try needs.
-            drop(fs::remove_file(&path));
-            return Err(error);
-        }
-        Ok(path)
-    }
-
-    fn place(&self, staged: &Path, target: &Path, bytes: &[u8], mode: &PutMode) -> io::Result<PutOutcome> {
+        let etag = staged.finish()?;
         let stored = match mode {
-            PutMode::Create => rename_new(staged, target)?,
-            PutMode::Overwrite | PutMode::Update(_) => self.replace(staged, target, mode)?,
+            PutMode::Create => rename_new(staged.path(), target)?,
+            PutMode::Overwrite | PutMode::Update(_) => self.replace(staged.path(), target, mode)?,
         };
         if !stored {
             return Ok(PutOutcome::Conflict);
         }
         self.sync.sync(folder_of(target))?;
-        Ok(PutOutcome::Stored(etag_of(bytes)))
+        Ok(PutOutcome::Stored(etag))
     }
 
     /// Makes `dir` and syncs the way to it, once per folder and process: also a folder that is already there may
@@ -201,39 +199,65 @@ impl Inner {
         }
     }
 
-    fn list(&self, prefix: &str) -> io::Result<Vec<ObjectMeta>> {
-        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+    fn list(&self, wanted: &Wanted) -> io::Result<Vec<ObjectMeta>> {
+        let folder = wanted.prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
         let mut found = Vec::new();
-        walk(&self.root.join(folder), folder, &mut found)?;
-        found.retain(|object| object.path.as_str().starts_with(prefix));
+        wanted.walk(&self.root.join(folder), folder, &mut found)?;
         found.sort();
         Ok(found)
     }
 }
 
-/// Adds the objects below `dir`, whose path within the store is `folder`.
-fn walk(dir: &Path, folder: &str, found: &mut Vec<ObjectMeta>) -> io::Result<()> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if is_absent(&error) => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-        // Files of the store's own begin with a dot, which no object's path does.
-        let Ok(object) = ObjectPath::parse(path) else { continue };
-        if entry.file_type()?.is_dir() {
-            walk(&entry.path(), object.as_str(), found)?;
-        } else {
-            match entry.metadata() {
-                Err(error) if is_absent(&error) => {}
-                metadata => found.push(ObjectMeta { size: metadata?.len(), path: object }),
+/// Which objects a listing is to hold.
+struct Wanted {
+    prefix: String,
+    /// Empty, or the text after which paths are wanted.
+    after: String,
+}
+
+impl Wanted {
+    fn holds(&self, path: &str) -> bool {
+        path.starts_with(&self.prefix) && *path > *self.after
+    }
+
+    /// Whether a wanted object may lie in the folder, whose path ends with `/`.
+    fn reaches_into(&self, folder: &str) -> bool {
+        let matches = folder.starts_with(&self.prefix) || self.prefix.starts_with(folder);
+        matches && (*folder > *self.after || self.after.starts_with(folder))
+    }
+
+    /// Adds the objects below `dir`, whose path within the store is `folder`.
+    fn walk(&self, dir: &Path, folder: &str, found: &mut Vec<ObjectMeta>) -> io::Result<()> {
+        let entries = match fs::read_dir(dir) {
+            Err(error) if is_absent(&error) => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+            // Files of the store's own begin with a dot, which no object's path does.
+            let Ok(object) = ObjectPath::parse(path) else { continue };
+            if entry.file_type()?.is_dir() {
+                if self.reaches_into(&format!("{object}/")) {
+                    self.walk(&entry.path(), object.as_str(), found)?;
+                }
+            } else if self.holds(object.as_str()) {
+                match entry.metadata() {
+                    Err(error) if is_absent(&error) => {}
+                    metadata => found.push(meta(object, &metadata?)),
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
+}
+
+fn meta(path: ObjectPath, metadata: &fs::Metadata) -> ObjectMeta {
+    let (seconds, nanos) = (metadata.mtime(), metadata.mtime_nsec());
+    let tag = format!("{:x}-{seconds:x}.{nanos:x}-{:x}", metadata.ino(), metadata.len());
+    ObjectMeta { path, size: metadata.len(), tag: ChangeTag::new(tag) }
 }
 
 /// Moves `staged` to `target` if nothing is there; says whether it did.
@@ -263,9 +287,9 @@ fn current_etag(file: &Path) -> io::Result<Option<Etag>> {
     }
 }
 
-fn file_size(file: &Path) -> io::Result<u64> {
+fn file_metadata(file: &Path) -> io::Result<fs::Metadata> {
     let metadata = fs::metadata(file)?;
-    if metadata.is_dir() { Err(io::ErrorKind::NotFound.into()) } else { Ok(metadata.len()) }
+    if metadata.is_dir() { Err(io::ErrorKind::NotFound.into()) } else { Ok(metadata) }
 }
 
 fn read_range(file: &Path, range: Range<u64>) -> io::Result<Bytes> {

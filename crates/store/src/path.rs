@@ -1,5 +1,6 @@
 //! Paths of objects.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 /// The path of an object: segments joined by `/`.
@@ -32,6 +33,13 @@ impl ObjectPath {
     /// The last segment.
     pub fn name(&self) -> &str {
         self.0.rsplit('/').next().expect("a split yields at least one piece")
+    }
+}
+
+/// Paths are ordered as their text is, so maps of them can be searched by text.
+impl Borrow<str> for ObjectPath {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -43,7 +43,7 @@ async fn a_full_disk_is_its_own_error_and_leaves_room_for_the_next_try() {
         let full = put(&store, "b", 200_000).await;
         assert!(matches!(full, Err(StoreError::DiskFull { .. })), "{full:?}");
     }
-    let listed: Vec<_> = store.list("").await.unwrap().into_iter().map(|object| object.size).collect();
+    let listed: Vec<_> = store.list("", None).await.unwrap().into_iter().map(|object| object.size).collect();
     assert_eq!(listed, [100_000], "nothing of the failed object is there");
     put(&store, "b", 100_000).await.unwrap();
     drop((store, disk));

@@ -25,14 +25,14 @@ async fn pack(ledger: Ledger) -> Packed {
 }
 
 async fn count(shared: &Memory, prefix: &str) -> usize {
-    shared.list(prefix).await.unwrap().len()
+    shared.list(prefix, None).await.unwrap().len()
 }
 
 /// Every rollout is in the run once, and every file below `tables/` is part of it.
 async fn assert_whole(shared: &Arc<Memory>, rollouts: usize) {
     let manifest = plain(shared).seal(&PackOptions::default()).await.unwrap();
     let named: BTreeSet<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
-    let stored = shared.list("tables/").await.unwrap();
+    let stored = shared.list("tables/", None).await.unwrap();
     assert_eq!(named, stored.iter().map(|object| object.path.as_str()).collect::<BTreeSet<_>>());
     let rows = plain(shared).reader().await.unwrap().rollouts().await.unwrap();
     let ids: BTreeSet<&RolloutId> = rows.iter().map(|row| &row.rollout_id).collect();

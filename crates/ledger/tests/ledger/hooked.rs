@@ -11,7 +11,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use thresher_core::{RolloutRecord, RunId};
 use thresher_ledger::Ledger;
-use thresher_store::{Memory, Object, ObjectMeta, ObjectPath, ObjectStore, PutMode, PutOutcome, StoreError};
+use thresher_store::{
+    Memory, Multipart, Object, ObjectMeta, ObjectPath, ObjectStore, PutMode, PutOutcome, StoreError,
+};
 
 use crate::fixtures::RUN;
 
@@ -102,8 +104,12 @@ impl ObjectStore for Hooked {
         self.shared.head(path).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>, StoreError> {
-        let mut listed = self.shared.list(prefix).await?;
+    async fn multipart(&self, path: &ObjectPath) -> Result<Box<dyn Multipart>, StoreError> {
+        self.shared.multipart(path).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectMeta>, StoreError> {
+        let mut listed = self.shared.list(prefix, after).await?;
         listed.retain(|object| !self.hidden.contains(object.path.name()));
         Ok(listed)
     }

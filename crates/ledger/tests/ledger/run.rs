@@ -40,10 +40,10 @@ async fn a_plan_is_stored_once_and_grows_by_what_is_new() {
     let first = plan(4, 0..2);
     let stored = open().extend_plan(&spec(2), &dataset(), &first).await.unwrap();
     assert_eq!((&stored.plan, stored.segment), (&first, 1));
-    let objects = store.list("").await.unwrap();
+    let objects = store.list("", None).await.unwrap();
     let again = open().extend_plan(&spec(2), &dataset(), &first).await.unwrap();
     assert_eq!(again, stored);
-    assert_eq!(store.list("").await.unwrap(), objects, "nothing is written twice");
+    assert_eq!(store.list("", None).await.unwrap(), objects, "nothing is written twice");
 
     let more = open().extend_plan(&spec(3), &dataset(), &plan(5, 0..3)).await.unwrap();
     assert_eq!((more.segment, more.spec.samples, more.plan.rollout_count()), (2, 3, 15));

@@ -18,7 +18,7 @@ async fn a_dead_writers_files_are_never_listed_and_the_next_writer_removes_them(
     fs::write(dead.with_extension("lock"), "").unwrap();
 
     let live = LocalDir::new(root.path());
-    assert_eq!(live.list("").await.unwrap(), []);
+    assert_eq!(live.list("", None).await.unwrap(), []);
     live.put(&path("a"), Bytes::from_static(b"1"), PutMode::Create).await.unwrap();
     let left = staged(root.path());
     assert!(!left.iter().any(|name| name.contains("deadbeef")), "{left:?}");
