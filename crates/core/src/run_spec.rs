@@ -37,9 +37,34 @@ pub struct RunSpec {
     /// Limits of the whole run.
     #[serde(default)]
     pub budget: BudgetSpec,
-    /// How often a faulted rollout is tried again within one invocation.
+    /// How often a faulted rollout is tried again within one round of the run.
     #[serde(default = "two")]
     pub fault_retries: u32,
+    /// How the workers of the run watch each other.
+    #[serde(default)]
+    pub fleet: FleetSpec,
+}
+
+/// How the workers of a run watch each other. The same for all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FleetSpec {
+    /// Seconds between two heartbeats of a worker.
+    pub heartbeat_s: u64,
+    /// Seconds without a heartbeat, on an observer's own clock, after which a worker's shards are taken over.
+    pub take_over_s: u64,
+    /// Workers that a rollout may be in flight on when they are lost, until it is set aside as the possible cause.
+    pub max_lost_workers: u32,
+    /// Bytes of raw rows in one Parquet file, about.
+    pub pack_bytes: u64,
+    /// Seconds after which a worker packs what it has, full or not.
+    pub pack_s: u64,
+}
+
+impl Default for FleetSpec {
+    fn default() -> Self {
+        Self { heartbeat_s: 30, take_over_s: 120, max_lost_workers: 3, pack_bytes: 128 << 20, pack_s: 600 }
+    }
 }
 
 /// Which tasks of which dataset.
@@ -124,6 +149,9 @@ pub struct AgentSpec {
     pub wall_limit_s: u64,
     /// US dollars for one rollout; none if absent.
     pub max_cost_usd: Option<f64>,
+    /// Tokens of all model calls of one rollout, prompts and replies; none if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_total_tokens: Option<u64>,
     /// Replies in a row without a valid call after which it is stopped.
     pub max_format_errors: u32,
     /// Identical turns in a row (call and observation) after which it is stopped.
@@ -143,6 +171,7 @@ impl Default for AgentSpec {
             max_time_s: 50_000,
             wall_limit_s: 86_400,
             max_cost_usd: None,
+            max_total_tokens: None,
             max_format_errors: 5,
             max_repeats: 6,
         }
@@ -421,9 +450,12 @@ pub enum GradingNetwork {
 pub struct BudgetSpec {
     /// US dollars: no rollout starts that could pass it, counting each running one at its own cap.
     pub cost_usd: Option<f64>,
-    /// Tokens, prompt and reply together: no rollout starts after it is reached.
+    /// Tokens, prompt and reply together: no rollout starts that could pass it, counting each running one at its own
+    /// cap where it has one (`agent.max_total_tokens`).
     pub tokens: Option<u64>,
-    /// Seconds on the clock of this invocation: no rollout starts after it.
+    /// Rollouts with a verdict: no more are begun than can reach it.
+    pub rollouts: Option<u64>,
+    /// Seconds on the clock since the run was started or last resumed: no rollout starts after it.
     pub wall_s: Option<u64>,
 }
 

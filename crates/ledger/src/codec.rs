@@ -12,6 +12,10 @@ use crate::LedgerError;
 /// Version of every object that this crate writes. Readers know this and older ones.
 pub(crate) const FORMAT: i32 = 1;
 
+/// Version of the protocol between the workers of a run. Plans, claims and heartbeats state it, and whoever reads
+/// another one stops: unlike an old format, an old protocol cannot be worked with.
+pub const PROTOCOL: u32 = 1;
+
 /// zstd's level for objects and tables: 9 saves 7 % more at three times the time.
 pub(crate) const ZSTD_LEVEL: i32 = 3;
 
@@ -32,6 +36,7 @@ struct Versions {
 #[derive(Default, Deserialize)]
 struct SchemaOf {
     schema_version: Option<i32>,
+    protocol: Option<u32>,
 }
 
 /// Encodes an object that programs read.
@@ -59,6 +64,7 @@ pub(crate) fn parse<T: DeserializeOwned>(path: &str, json: &[u8]) -> Result<T, L
     let versions: Versions = from_json(path, json)?;
     refuse_newer(path, versions.format, FORMAT)?;
     refuse_newer(path, versions.body.schema_version.unwrap_or(SCHEMA_VERSION), SCHEMA_VERSION)?;
+    refuse_other_protocol(path, versions.body.protocol.unwrap_or(PROTOCOL))?;
     Ok(from_json::<Envelope<T>>(path, json)?.body)
 }
 
@@ -72,6 +78,14 @@ pub(crate) fn refuse_newer(path: &str, found: i32, known: i32) -> Result<(), Led
         return Ok(());
     }
     Err(LedgerError::Newer { path: path.to_owned(), found: found.into(), known: known.into() })
+}
+
+/// Refuses what belongs to another protocol: its writers and we would not see each other's claims.
+fn refuse_other_protocol(path: &str, found: u32) -> Result<(), LedgerError> {
+    if found == PROTOCOL {
+        return Ok(());
+    }
+    Err(LedgerError::OtherProtocol { path: path.to_owned(), found, known: PROTOCOL })
 }
 
 pub(crate) fn damaged(path: &str, reason: impl ToString) -> LedgerError {

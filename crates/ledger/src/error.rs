@@ -41,6 +41,19 @@ pub enum LedgerError {
         /// The newest version known here.
         known: i64,
     },
+    /// Workers of the run speak another version of the protocol.
+    #[error(
+        "`{path}` belongs to protocol {found} and this program speaks {known}: use the version of thresher that began \
+         the run for all of its workers"
+    )]
+    OtherProtocol {
+        /// The object.
+        path: String,
+        /// Its protocol.
+        found: u32,
+        /// The protocol of this program.
+        known: u32,
+    },
     /// An object holds what no version of the program writes.
     #[error("`{path}` is damaged: {reason}")]
     Damaged {

@@ -2,6 +2,10 @@
 //!
 //! ```text
 //! plan/<n>.json, plan/<n>.parquet                       segments of the plan, created once each
+//! control.json                                          what the operators want: compare-and-swap
+//! budget.json                                           who may spend how much: compare-and-swap
+//! workers/<incarnation>.json                            heartbeat, written by that worker alone
+//! claims/<shard>.json                                   who works on a shard: compare-and-swap
 //! attempts/<shard>/<rollout>/<attempt>-<nonce>.ungraded.json.zst   trajectory and patch before grading
 //! attempts/<shard>/<rollout>/<attempt>-<nonce>.fault.json.zst      the record of an attempt that faulted
 //! attempts/<shard>/<rollout>/<nonce>.grader.log.zst     what a grading run printed
@@ -144,6 +148,17 @@ impl Layout {
             kind,
             path: path.clone(),
         })
+    }
+
+    /// An object that stands for one thing, as `claims/<shard>.json`.
+    pub(crate) fn named(&self, folder: &str, name: &str) -> Result<ObjectPath, LedgerError> {
+        self.object(&format!("{folder}/{}.json", segment(name)?))
+    }
+
+    /// The name in a path that [`Self::named`] made; `None` for what is none of ours.
+    pub(crate) fn parse_named<'a>(&self, folder: &str, path: &'a ObjectPath) -> Option<&'a str> {
+        let name = self.relative(path).strip_prefix(folder)?.strip_prefix('/')?.strip_suffix(".json")?;
+        (!name.contains('/')).then_some(name)
     }
 
     /// The path below the run's prefix of a table's file.

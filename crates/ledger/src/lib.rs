@@ -11,8 +11,11 @@
 #![doc = include_str!("../PROTOCOL.md")]
 
 mod attempt;
+mod claim;
 mod codec;
+mod control;
 mod error;
+mod heartbeat;
 mod ids;
 mod layout;
 mod ledger;
@@ -22,12 +25,18 @@ mod manifest;
 mod pack;
 mod plan;
 mod reader;
+mod register;
 mod result;
 mod schema;
 mod summary;
+mod tranche;
 
 pub use attempt::{AttemptCounts, Attempts, FaultSeen, Ungraded};
+pub use claim::{Claim, Claiming, LostAttempt, Release, Standing};
+pub use codec::PROTOCOL;
+pub use control::{Control, RunState};
 pub use error::LedgerError;
+pub use heartbeat::{DoneCounts, Heartbeat, InFlight, Incarnation, WorkerState};
 pub use ids::IdSource;
 pub use ledger::Ledger;
 pub use lock::{LockError, RunLock};
@@ -38,3 +47,4 @@ pub use reader::Reader;
 pub use result::{Commit, CommittedResult};
 pub use schema::{Table, document as schema_document};
 pub use summary::RolloutSummary;
+pub use tranche::{Amount, Drawn, Limits, Wish, micro_usd};

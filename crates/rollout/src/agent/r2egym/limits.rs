@@ -22,6 +22,7 @@ pub(super) struct Limits {
     steps: u32,
     time: Duration,
     cost: f64,
+    tokens: u64,
     format_errors: u32,
     repeats: u32,
     last: Option<(String, String)>,
@@ -34,6 +35,7 @@ impl Limits {
             steps: 0,
             time: Duration::ZERO,
             cost: 0.0,
+            tokens: 0,
             format_errors: 0,
             repeats: 0,
             last: None,
@@ -72,6 +74,7 @@ impl Limits {
             (self.time >= Duration::from_secs(self.spec.max_time_s), StopReason::TimeLimit),
             (turn.elapsed >= Duration::from_secs(self.spec.wall_limit_s), StopReason::WallLimit),
             (self.spec.max_cost_usd.is_some_and(|cap| self.cost >= cap), StopReason::CostLimit),
+            (self.spec.max_total_tokens.is_some_and(|cap| self.tokens >= cap), StopReason::TokenLimit),
             (self.format_errors >= self.spec.max_format_errors, StopReason::ParseFailureLimit),
             (self.repeats >= self.spec.max_repeats, StopReason::StuckLoop),
         ];
@@ -83,6 +86,7 @@ impl Limits {
         self.steps += 1;
         self.time += Duration::from_millis(step.llm_ms + step.env_ms);
         self.cost += step.cost_usd.unwrap_or(0.0);
+        self.tokens += step.usage.prompt_tokens + step.usage.completion_tokens;
         self.format_errors = if step.format_error.is_some() { self.format_errors + 1 } else { 0 };
         let fingerprint = fingerprint(step);
         let repeated = fingerprint.is_some() && self.last == fingerprint;
@@ -164,6 +168,15 @@ mod tests {
         for (step, elapsed, wanted) in cases {
             assert_eq!(run(&mut Limits::new(&spec()), &step, false, elapsed), Some(wanted));
         }
+    }
+
+    #[test]
+    fn tokens_add_up_over_the_calls() {
+        let usage = Usage { prompt_tokens: 30, completion_tokens: 10, ..Usage::default() };
+        let capped = AgentSpec { max_total_tokens: Some(80), max_steps_hard: 9, ..spec() };
+        let mut limits = Limits::new(&capped);
+        let mut turn = |mark: &str| run(&mut limits, &Step { usage, ..step(mark) }, false, 0);
+        assert_eq!((turn("a"), turn("b")), (None, Some(StopReason::TokenLimit)));
     }
 
     #[test]

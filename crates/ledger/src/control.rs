@@ -1,0 +1,81 @@
+//! The operators' object: pause, cancel, a new round, other budgets.
+
+use serde::{Deserialize, Serialize};
+use thresher_core::run_spec::BudgetSpec;
+use thresher_store::ObjectPath;
+
+use crate::layout::Layout;
+use crate::register::Swap;
+use crate::{Ledger, LedgerError};
+
+/// What the operators of a run want of its workers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Control {
+    /// Whether work goes on.
+    pub state: RunState,
+    /// Counts from 1; goes up when an operator wants faulted rollouts tried again.
+    pub round: u32,
+    /// When the round began, by the operator's clock, in seconds since the epoch: the wall-clock budget counts from here.
+    pub round_began_unix_s: i64,
+    /// Limits that replace those of the plan.
+    pub budget: Option<BudgetSpec>,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { state: RunState::Running, round: 1, round_began_unix_s: 0, budget: None }
+    }
+}
+
+/// Whether work on a run goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Workers take shards.
+    Running,
+    /// Workers finish the rollouts that they have begun, begin no others and wait.
+    Paused,
+    /// Workers begin no rollouts any more and leave.
+    Cancelled {
+        /// Whether rollouts that have begun are broken off.
+        now: bool,
+    },
+}
+
+impl Ledger {
+    /// What the operators want; the default if nobody has ever said anything.
+    pub async fn control(&self) -> Result<Control, LedgerError> {
+        let seen = self.read_register::<Control>(&self.layout.control()?).await?;
+        Ok(seen.map(|seen| seen.content).unwrap_or_default())
+    }
+
+    /// Changes what the operators want (protocol: O1 and O2). `change` may be called more than once.
+    pub async fn change_control(
+        &self,
+        change: impl Fn(&mut Control) + Send + Sync,
+    ) -> Result<Control, LedgerError> {
+        let path = self.layout.control()?;
+        let mut seen = self.read_register::<Control>(&path).await?;
+        loop {
+            let mut wanted = seen.as_ref().map(|seen| seen.content.clone()).unwrap_or_default();
+            change(&mut wanted);
+            if seen.as_ref().is_some_and(|seen| seen.content == wanted) {
+                return Ok(wanted);
+            }
+            let swap = match &seen {
+                None => self.create_register(&path, wanted).await?,
+                Some(seen) => self.swap_register(&path, seen, wanted).await?,
+            };
+            match swap {
+                Swap::Won(done) => return Ok(done.content),
+                Swap::Lost(found) => seen = Some(found),
+            }
+        }
+    }
+}
+
+impl Layout {
+    fn control(&self) -> Result<ObjectPath, LedgerError> {
+        self.object("control.json")
+    }
+}

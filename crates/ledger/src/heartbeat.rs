@@ -1,0 +1,168 @@
+//! Heartbeats: one object per start of a worker process, which only that process writes.
+//!
+//! A heartbeat says what its worker has in flight. That it stays unchanged for long, by an observer's own clock, is
+//! the only sign that a worker is gone: no two clocks are compared.
+
+use std::fmt;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::{Deserialize, Serialize};
+use thresher_core::{RolloutId, ShardId};
+use thresher_store::{ChangeTag, ObjectPath, PutMode, StoreError};
+
+use crate::layout::Layout;
+use crate::log::READS;
+use crate::tranche::Amount;
+use crate::{Ledger, LedgerError, LostAttempt, codec};
+
+/// The random identity of one start of a worker process.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Incarnation(String);
+
+impl Incarnation {
+    /// The identity as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a worker says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Version of the protocol that the worker speaks.
+    pub protocol: u32,
+    /// Which start of a worker process.
+    pub incarnation: Incarnation,
+    /// How often it was written: a rewrite is always a change.
+    pub sequence: u64,
+    /// What the worker does.
+    pub state: WorkerState,
+    /// Name of its host or pod, for people.
+    pub host: String,
+    /// Rollouts that it runs at a time.
+    pub slots: u32,
+    /// Shards that it holds.
+    pub shards: Vec<ShardId>,
+    /// Attempts that it runs.
+    pub in_flight: Vec<InFlight>,
+    /// Results that it committed and has not packed yet, and whether they are solved.
+    pub unpacked: Vec<(RolloutId, bool)>,
+    /// What its finished attempts did, since it started.
+    pub done: DoneCounts,
+    /// What its finished attempts spent, since it started.
+    pub spent: Amount,
+}
+
+/// What a worker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    /// It takes shards.
+    Working,
+    /// It waits: the run is paused, or nothing is free.
+    Waiting,
+    /// It takes nothing new and finishes what it has.
+    Draining,
+}
+
+/// An attempt in flight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlight {
+    /// Its shard.
+    pub shard: ShardId,
+    /// Its rollout.
+    pub rollout: RolloutId,
+    /// Which attempt.
+    pub attempt: u32,
+    /// The attempt's nonce.
+    pub nonce: String,
+}
+
+/// How finished attempts ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoneCounts {
+    /// With a verdict.
+    pub graded: u64,
+    /// Of those, solved.
+    pub solved: u64,
+    /// With a fault, and not tried again by this worker.
+    pub faulted: u64,
+}
+
+impl Heartbeat {
+    /// Attempts of `shard` that end with this worker, should it be gone.
+    pub fn lost_in(&self, shard: &ShardId) -> Vec<LostAttempt> {
+        let of_shard = self.in_flight.iter().filter(|attempt| attempt.shard == *shard);
+        let lost = of_shard.map(|attempt| LostAttempt {
+            rollout: attempt.rollout.clone(),
+            attempt: attempt.attempt,
+            nonce: attempt.nonce.clone(),
+            worker: self.incarnation.clone(),
+        });
+        lost.collect()
+    }
+}
+
+impl Ledger {
+    /// A new identity for a start of a worker process.
+    pub fn incarnation(&self) -> Incarnation {
+        Incarnation(self.ids.fresh())
+    }
+
+    /// Writes a worker's own heartbeat (protocol: H1).
+    pub async fn beat(&self, heartbeat: &Heartbeat) -> Result<(), LedgerError> {
+        let path = self.layout.worker(&heartbeat.incarnation)?;
+        // Nobody else writes this object, so there is nothing to compare with.
+        self.store.put(&path, codec::plain(heartbeat), PutMode::Overwrite).await?;
+        Ok(())
+    }
+
+    /// Reads a worker's heartbeat; `None` if it has ended, or was cleared away.
+    pub async fn heartbeat(&self, of: &Incarnation) -> Result<Option<Heartbeat>, LedgerError> {
+        let path = self.layout.worker(of)?;
+        let Some(bytes) = self.read(&path).await? else { return Ok(None) };
+        Ok(Some(codec::parse(path.as_str(), &bytes)?))
+    }
+
+    /// The workers that have a heartbeat, with a tag that changes with each beat: one listing, no body is read.
+    pub async fn workers(&self) -> Result<Vec<(Incarnation, ChangeTag)>, LedgerError> {
+        let listed = self.store.list(&self.layout.folder("workers/"), None).await?;
+        let workers = listed
+            .into_iter()
+            .filter_map(|object| Some((self.layout.parse_worker(&object.path)?, object.tag)));
+        Ok(workers.collect())
+    }
+
+    /// Every heartbeat there is.
+    pub async fn heartbeats(&self) -> Result<Vec<Heartbeat>, LedgerError> {
+        let workers: Vec<Incarnation> = self.workers().await?.into_iter().map(|(worker, _)| worker).collect();
+        let reads = stream::iter(workers).map(|worker| async move { self.heartbeat(&worker).await });
+        let found: Vec<Option<Heartbeat>> = reads.buffered(READS).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Removes a heartbeat: a worker's own at its end (H5), or that of a lost worker which holds nothing any more (T5).
+    pub async fn clear_heartbeat(&self, of: &Incarnation) -> Result<(), LedgerError> {
+        match self.store.delete(&self.layout.worker(of)?).await {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Layout {
+    fn worker(&self, of: &Incarnation) -> Result<ObjectPath, LedgerError> {
+        self.named("workers", of.as_str())
+    }
+
+    fn parse_worker(&self, path: &ObjectPath) -> Option<Incarnation> {
+        self.parse_named("workers", path).map(|name| Incarnation(name.to_owned()))
+    }
+}
