@@ -12,7 +12,7 @@ const PREFIX: &str = "thresher-";
 
 /// Dependencies that must have an owner in the table, whatever else does.
 const MUST_BE_OWNED: &[&str] =
-    &["arrow-array", "axum", "bollard", "clap", "parquet", "reqwest", "tracing-subscriber"];
+    &["arrow-array", "aws-sdk-s3", "axum", "bollard", "clap", "parquet", "reqwest", "tracing-subscriber"];
 
 type Names = BTreeSet<String>;
 

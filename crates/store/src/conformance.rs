@@ -4,16 +4,30 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Etag, ObjectPath, ObjectStore, PutMode, PutOutcome, StoreError};
+use crate::{
+    Etag, LARGE, MIN_PART, Multipart, ObjectPath, ObjectStore, PutMode, PutOutcome, StoreError, put_large,
+};
 
 /// Runs the whole suite on `store`, which must be empty. Panics with the first promise that is not kept.
 pub async fn check(store: Arc<dyn ObjectStore>) {
+    check_without_updates_in_parts(Arc::clone(&store)).await;
+    a_completion_compares_and_swaps(&*store).await;
+}
+
+/// The suite without conditional updates by multipart uploads, which not every server knows.
+pub async fn check_without_updates_in_parts(store: Arc<dyn ObjectStore>) {
     create_is_exclusive(&*store).await;
     update_compares_and_swaps(&*store).await;
     reads_give_back_what_was_stored(&*store).await;
     absent_objects_are_named(&*store).await;
     listings_are_sorted_and_cut_by_text(&*store).await;
+    listings_begin_after_a_path(&*store).await;
+    replacement_changes_the_tag(&*store).await;
+    parts_become_one_object(&*store).await;
+    a_completion_creates_exclusively(&*store).await;
+    large_bodies_are_stored_whole(&*store).await;
     one_of_eight_creators_wins(&store).await;
+    one_of_eight_uploaders_wins(&store).await;
     concurrent_updates_lose_nothing(&store).await;
 }
 
@@ -115,6 +129,112 @@ async fn listings_are_sorted_and_cut_by_text(store: &dyn ObjectStore) {
     assert_eq!(store.list("list/b", None).await.expect("a listing"), []);
 }
 
+async fn listings_begin_after_a_path(store: &dyn ObjectStore) {
+    for name in ["log/0008", "log/0009", "log/0010", "log/deep/1", "log/deep/2", "log/deep-er"] {
+        put(store, name, b"entry", PutMode::Create).await;
+    }
+    let all = ["log/0008", "log/0009", "log/0010", "log/deep-er", "log/deep/1", "log/deep/2"];
+    let after_all = ["log/deep/2", "log/deep/9", "log/e", "z"].map(|after| (after, 6));
+    let others =
+        [("", 0), ("l", 0), ("log/", 0), ("log/0008", 1), ("log/00085", 1), ("log/0010", 3), ("log/1", 3)];
+    let deeper = [("log/deep", 3), ("log/deep-er", 4), ("log/deep/", 4), ("log/deep/1", 5), ("log/deep.", 4)];
+    for (after, skipped) in others.into_iter().chain(deeper).chain(after_all) {
+        assert_eq!(names(store, "log/", Some(after)).await, all[skipped..], "after {after}");
+    }
+    assert_eq!(names(store, "log/deep/", Some("log/0009")).await, ["log/deep/1", "log/deep/2"]);
+}
+
+async fn names(store: &dyn ObjectStore, prefix: &str, after: Option<&str>) -> Vec<String> {
+    let listed = store.list(prefix, after).await.expect("a listing");
+    listed.into_iter().map(|object| object.path.as_str().to_owned()).collect()
+}
+
+async fn replacement_changes_the_tag(store: &dyn ObjectStore) {
+    let mut seen = Vec::new();
+    for content in ["1", "2", "3", "33"] {
+        put(store, "tag/a", content.as_bytes(), PutMode::Overwrite).await;
+        let listed = store.list("tag/", None).await.expect("a listing");
+        assert_eq!(listed, store.list("tag/", None).await.expect("a listing"), "nothing changed in between");
+        let tag = listed[0].tag.clone();
+        assert_eq!(store.head(&path("tag/a")).await.expect("a head").tag, tag);
+        assert!(!seen.contains(&tag), "{tag:?} again, after {seen:?}");
+        seen.push(tag);
+    }
+}
+
+/// Uploads `parts` to `at` and leaves the completion to the caller.
+async fn upload(store: &dyn ObjectStore, at: &str, parts: &[Bytes]) -> Box<dyn Multipart> {
+    let mut upload = store.multipart(&path(at)).await.expect("an upload begins");
+    for part in parts {
+        upload.part(part.clone()).await.expect("a part");
+    }
+    upload
+}
+
+async fn parts_become_one_object(store: &dyn ObjectStore) {
+    let [first, second] = [b'x', b'y'].map(|byte| Bytes::from(vec![byte; MIN_PART]));
+    let last = Bytes::from_static(b"end");
+    let whole = [&first[..], &second, &last].concat();
+    let mut begun = upload(store, "parts/a", &[first, second, last]).await;
+    assert!(store.head(&path("parts/a")).await.expect_err("not complete").is_not_found());
+    assert_eq!(store.list("parts/", None).await.expect("a listing"), []);
+    let etag = stored(begun.complete(PutMode::Create).await.expect("a completion"));
+    let read = store.get(&path("parts/a")).await.expect("a get");
+    assert!(read.bytes == whole && read.etag == etag);
+    let again = begun.complete(PutMode::Overwrite).await.expect_err("the upload is over");
+    assert!(matches!(again, StoreError::UploadGone { .. }), "{again:?}");
+    let more = begun.part(Bytes::new()).await.expect_err("the upload is over");
+    assert!(matches!(more, StoreError::UploadGone { .. }), "{more:?}");
+
+    let mut empty = upload(store, "parts/empty", &[]).await;
+    stored(empty.complete(PutMode::Create).await.expect("a completion"));
+    assert_eq!(content(store, "parts/empty").await, "");
+
+    upload(store, "parts/aborted", &[Bytes::from_static(b"1")]).await.abort().await;
+    assert!(store.head(&path("parts/aborted")).await.expect_err("given up").is_not_found());
+}
+
+async fn a_completion_creates_exclusively(store: &dyn ObjectStore) {
+    let at = "complete/a";
+    stored(put_in_parts(store, at, "1", PutMode::Create).await);
+    assert_eq!(put_in_parts(store, at, "2", PutMode::Create).await, PutOutcome::Conflict);
+    assert_eq!(put(store, at, b"2", PutMode::Create).await, PutOutcome::Conflict);
+    assert_eq!(content(store, at).await, "1");
+    let second = stored(put_in_parts(store, at, "2", PutMode::Overwrite).await);
+    assert_eq!(content(store, at).await, "2");
+    stored(put(store, at, b"3", PutMode::Update(second)).await);
+    assert_eq!(put_in_parts(store, at, "4", PutMode::Create).await, PutOutcome::Conflict);
+    assert_eq!(content(store, at).await, "3");
+}
+
+async fn a_completion_compares_and_swaps(store: &dyn ObjectStore) {
+    let at = "swap/a";
+    let never = PutMode::Update(Etag::new("\"00000000000000000000000000000000\""));
+    assert_eq!(put_in_parts(store, at, "0", never.clone()).await, PutOutcome::Conflict, "nothing to update");
+    let first = stored(put_in_parts(store, at, "1", PutMode::Create).await);
+    assert_eq!(put_in_parts(store, at, "2", never).await, PutOutcome::Conflict);
+    assert_eq!(content(store, at).await, "1");
+    let second = stored(put_in_parts(store, at, "2", PutMode::Update(first.clone())).await);
+    assert_eq!(put_in_parts(store, at, "3", PutMode::Update(first)).await, PutOutcome::Conflict);
+    assert_ne!(stored(put_in_parts(store, at, "3", PutMode::Update(second.clone())).await), second);
+    assert_eq!(content(store, at).await, "3");
+}
+
+async fn put_in_parts(store: &dyn ObjectStore, at: &str, text: &str, mode: PutMode) -> PutOutcome {
+    let part = Bytes::copy_from_slice(text.as_bytes());
+    upload(store, at, &[part]).await.complete(mode).await.expect("a completion")
+}
+
+async fn large_bodies_are_stored_whole(store: &dyn ObjectStore) {
+    let body: Bytes = (0..=250).cycle().take(2 * LARGE + 1).collect();
+    let at = path("large/a");
+    for conflicts in [false, true] {
+        let outcome = put_large(store, &at, body.clone(), PutMode::Create).await.expect("a put");
+        assert_eq!(outcome == PutOutcome::Conflict, conflicts, "{outcome:?}");
+    }
+    assert!(content(store, "large/a").await == body);
+}
+
 /// Starts eight tasks at once and waits for them.
 async fn race<T: Send + 'static, F>(run: impl Fn(u8) -> F) -> Vec<T>
 where
@@ -139,6 +259,20 @@ async fn one_of_eight_creators_wins(store: &Arc<dyn ObjectStore>) {
         let winners: Vec<usize> = (0..8).filter(|&writer| outcomes[writer] != PutOutcome::Conflict).collect();
         assert_eq!(winners.len(), 1, "round {round}: {outcomes:?}");
         assert_eq!(content(&**store, &at).await, vec![winners[0] as u8; 5_000], "the winner's bytes stay");
+    }
+}
+
+async fn one_of_eight_uploaders_wins(store: &Arc<dyn ObjectStore>) {
+    for round in 0..5 {
+        let at = format!("uploads/{round}");
+        let outcomes = race(|writer| {
+            let (store, at) = (Arc::clone(store), at.clone());
+            async move { put_in_parts(&*store, &at, &writer.to_string(), PutMode::Create).await }
+        })
+        .await;
+        let winners: Vec<usize> = (0..8).filter(|&writer| outcomes[writer] != PutOutcome::Conflict).collect();
+        assert_eq!(winners.len(), 1, "round {round}: {outcomes:?}");
+        assert_eq!(content(&**store, &at).await, winners[0].to_string(), "the winner's bytes stay");
     }
 }
 

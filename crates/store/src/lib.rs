@@ -1,7 +1,8 @@
 //! Bytes in object storage.
 //!
 //! This crate's secret is how an object gets into a store so that nobody ever sees half of it: [`LocalDir`] does
-//! it with files, [`Memory`] with a map. Everything above it knows only [`ObjectStore`].
+//! it with files, [`Memory`] with a map, `S3` (feature `s3`) with conditional requests. Everything above it knows
+//! only [`ObjectStore`]; [`StoreUrl`] makes one from text.
 //!
 //! Invariants, checked for every store by the suite in `conformance`:
 //! - An object is visible whole or not at all, also when the writer is killed at any instant.
@@ -18,6 +19,10 @@ mod large;
 mod local;
 mod memory;
 mod path;
+#[cfg(feature = "s3")]
+mod s3;
+mod s3_options;
+mod url;
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -31,6 +36,10 @@ pub use large::{LARGE, put_large};
 pub use local::LocalDir;
 pub use memory::Memory;
 pub use path::ObjectPath;
+#[cfg(feature = "s3")]
+pub use s3::S3;
+pub use s3_options::{Addressing, S3Credentials, S3Options, Timeouts};
+pub use url::{InvalidUrl, StoreUrl};
 
 /// The version of an object's content, as the store names it. Opaque: only equality means something.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -151,6 +160,8 @@ pub trait Multipart: Send {
     async fn part(&mut self, bytes: Bytes) -> Result<(), StoreError>;
 
     /// Makes the parts one object if `mode`'s condition holds. Either outcome ends the upload.
+    ///
+    /// Some servers heed [`PutMode::Create`] here but not [`PutMode::Update`], so no protocol should need the latter.
     ///
     /// After [`StoreError::Contended`] and [`StoreError::UploadGone`] a new upload is needed; after any other
     /// transient error the completion alone may be repeated.

@@ -16,15 +16,21 @@
 //! # });
 //! ```
 //!
+//! [`S3Server`] runs real S3 servers as child processes, and [`HeedlessProxy`] makes one of them ignore conditions.
+//!
 //! Invariants:
 //! - A request that a strict endpoint could refuse is refused with status 400 and a reason, never answered.
 //! - What goes wrong is data: a table by request number, or chances drawn from a seed and the request itself, so
 //!   that concurrency does not change which request is hit.
 //! - Every request is kept, with what became of it.
 
+mod heedless_proxy;
 mod model_server;
+mod s3_server;
 
+pub use heedless_proxy::HeedlessProxy;
 pub use model_server::{
     Answer, End, Exchange, FaultPlan, Misbehaviour, ModelServer, ModelServerSpec, Outcome, Reply, Script,
     ScriptTable, Turn,
 };
+pub use s3_server::{S3Server, S3ServerKind};
