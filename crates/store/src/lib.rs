@@ -2,7 +2,8 @@
 //!
 //! This crate's secret is how an object gets into a store so that nobody ever sees half of it: [`LocalDir`] does
 //! it with files, [`Memory`] with a map, `S3` (feature `s3`) with conditional requests. Everything above it knows
-//! only [`ObjectStore`]; [`StoreUrl`] makes one from text.
+//! only [`ObjectStore`]; [`StoreUrl`] makes one from text, [`Retrying`], [`Limited`] and [`Metered`] go around it, and
+//! [`probe`] tells whether it can be relied on.
 //!
 //! Invariants, checked for every store by the suite in `conformance`:
 //! - An object is visible whole or not at all, also when the writer is killed at any instant.
@@ -16,12 +17,18 @@
 pub mod conformance;
 mod error;
 mod large;
+mod limited;
 mod local;
 mod memory;
+mod metered;
 mod path;
+mod probe;
+mod retrying;
 #[cfg(feature = "s3")]
 mod s3;
 mod s3_options;
+#[cfg(test)]
+mod scripted;
 mod url;
 
 use std::fmt::Write as _;
@@ -33,9 +40,13 @@ use sha2::{Digest as _, Sha256};
 
 pub use error::StoreError;
 pub use large::{LARGE, put_large};
+pub use limited::{Limited, Limits};
 pub use local::LocalDir;
 pub use memory::Memory;
-pub use path::ObjectPath;
+pub use metered::{Metered, Usage};
+pub use path::{InvalidPath, ObjectPath};
+pub use probe::{Broken, ProbeError, probe};
+pub use retrying::{RetryPolicy, Retrying};
 #[cfg(feature = "s3")]
 pub use s3::S3;
 pub use s3_options::{Addressing, S3Credentials, S3Options, Timeouts};
