@@ -102,6 +102,16 @@ impl Ledger {
         Ok(rollouts.map(|same| (same[0].rollout.clone(), AttemptCounts::of(same.iter()))).collect())
     }
 
+    /// The same for the rollouts of one shard.
+    pub async fn attempts_in(
+        &self,
+        shard: &ShardId,
+    ) -> Result<BTreeMap<RolloutId, AttemptCounts>, LedgerError> {
+        let objects = self.attempt_objects(&self.layout.folder(&format!("attempts/{shard}/"))).await?;
+        let rollouts = objects.chunk_by(|a, b| a.rollout == b.rollout);
+        Ok(rollouts.map(|same| (same[0].rollout.clone(), AttemptCounts::of(same.iter()))).collect())
+    }
+
     /// Stores a finished trajectory with its patch. Durable when it returns; storing it again changes nothing.
     pub async fn save_ungraded<T: Serialize + Sync>(
         &self,

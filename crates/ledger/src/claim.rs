@@ -20,7 +20,7 @@ struct Content {
     /// Fencing number: goes up whenever the shard gets a holder.
     epoch: u64,
     standing: Standing,
-    /// Attempts that were in flight when their worker was lost, in this round.
+    /// Attempts that were in flight when their worker was lost.
     lost: Vec<LostAttempt>,
 }
 
@@ -52,6 +52,8 @@ pub struct LostAttempt {
     pub nonce: String,
     /// The worker.
     pub worker: Incarnation,
+    /// The round of the run that it worked in.
+    pub round: u32,
 }
 
 /// A claim as it was read or written: what a next write is conditioned on.
@@ -77,14 +79,14 @@ impl Claim {
         &self.seen.content.standing
     }
 
-    /// Attempts of this round whose worker was lost.
+    /// Attempts whose worker was lost.
     pub fn lost(&self) -> &[LostAttempt] {
         &self.seen.content.lost
     }
 
-    /// How many workers `rollout` was in flight on when they were lost.
-    pub fn workers_lost_by(&self, rollout: &RolloutId) -> usize {
-        self.seen.content.lost.iter().filter(|lost| lost.rollout == *rollout).count()
+    /// How many workers `rollout` was in flight on when they were lost, in `round`.
+    pub fn workers_lost_by(&self, rollout: &RolloutId, round: u32) -> usize {
+        self.lost().iter().filter(|lost| lost.rollout == *rollout && lost.round == round).count()
     }
 }
 
@@ -100,10 +102,10 @@ pub enum Claiming {
 }
 
 /// What giving a shard back did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Release {
-    /// It is given back.
-    Done,
+    /// It is given back; the claim as it is now.
+    Done(Claim),
     /// It was not ours any more: another worker has taken it over.
     Fenced,
 }
@@ -131,14 +133,15 @@ impl Ledger {
         round: u32,
     ) -> Result<Claiming, LedgerError> {
         loop {
-            let lost = match claim.standing() {
+            match claim.standing() {
                 Standing::Held(holder) if holder == by => return Ok(Claiming::Held(claim)),
                 Standing::Held(_) => return Ok(Claiming::Taken(claim)),
-                Standing::Released => claim.lost().to_vec(),
-                // A new round is an operator's word to try again: what was lost before is forgiven.
-                Standing::Finished { round: last, open } if *open > 0 && *last < round => Vec::new(),
+                Standing::Released => {}
+                // A new round is an operator's word to try again.
+                Standing::Finished { round: last, open } if *open > 0 && *last < round => {}
                 Standing::Finished { .. } => return Ok(Claiming::Finished(claim)),
-            };
+            }
+            let lost = claim.lost().to_vec();
             claim = match self.hand(&claim, by, lost).await? {
                 Swap::Won(seen) => return Ok(Claiming::Held(Claim { seen, ..claim })),
                 Swap::Lost(seen) => Claim { seen, ..claim },
@@ -214,7 +217,7 @@ impl Ledger {
     async fn give_back(&self, claim: &Claim, standing: Standing) -> Result<Release, LedgerError> {
         let next = Content { standing, ..claim.seen.content.clone() };
         Ok(match self.swap_register(&self.layout.claim(&claim.shard)?, &claim.seen, next).await? {
-            Swap::Won(_) => Release::Done,
+            Swap::Won(seen) => Release::Done(Claim { shard: claim.shard.clone(), seen }),
             Swap::Lost(_) => Release::Fenced,
         })
     }

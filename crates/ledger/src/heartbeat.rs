@@ -42,6 +42,8 @@ pub struct Heartbeat {
     pub incarnation: Incarnation,
     /// How often it was written: a rewrite is always a change.
     pub sequence: u64,
+    /// The round of the run that it works in.
+    pub round: u32,
     /// What the worker does.
     pub state: WorkerState,
     /// Name of its host or pod, for people.
@@ -105,6 +107,7 @@ impl Heartbeat {
             attempt: attempt.attempt,
             nonce: attempt.nonce.clone(),
             worker: self.incarnation.clone(),
+            round: self.round,
         });
         lost.collect()
     }

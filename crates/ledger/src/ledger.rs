@@ -38,6 +38,11 @@ impl Ledger {
         Self { ids, ..self }
     }
 
+    /// A name that nobody else has: the identity of an attempt.
+    pub fn nonce(&self) -> String {
+        self.ids.fresh()
+    }
+
     /// The run's id.
     pub fn run(&self) -> &RunId {
         &self.run

@@ -1,6 +1,6 @@
 //! Results: the commit of a rollout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thresher_core::{Outcome, RolloutId, RolloutRecord, ShardId};
 
@@ -51,6 +51,13 @@ impl Ledger {
             Some((rollout, CommittedResult { shard_id, bytes: object.size }))
         });
         Ok(results.collect())
+    }
+
+    /// The rollouts of one shard that have a result: one listing.
+    pub async fn committed_in(&self, shard: &ShardId) -> Result<BTreeSet<RolloutId>, LedgerError> {
+        let listed = self.store.list(&self.layout.folder(&format!("results/{shard}/")), None).await?;
+        let rollouts = listed.iter().filter_map(|object| self.layout.parse_result(&object.path));
+        Ok(rollouts.map(|(_, rollout)| rollout).collect())
     }
 
     /// Reads a rollout's result; `None` if it has none.

@@ -42,7 +42,7 @@ pub struct Limits {
 /// What drawing gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drawn {
-    /// The worker may spend up to this much more than it has spent.
+    /// The worker may spend this much on new rollouts, besides what the running ones reserved.
     Granted(Amount),
     /// Nothing now: what is left is reserved by other workers, who may give some of it back.
     Reserved,
@@ -153,15 +153,16 @@ impl Account {
         self.workers.values().fold(self.settled, |sum, entry| sum + entry.spent.each(entry.drawn, u64::max))
     }
 
-    /// Notes what `worker` has spent and gives it up to `want` more, at least `need`.
+    /// Notes what `worker` has spent, and gives it up to `wish.want` for new rollouts, at least `wish.need`. What it
+    /// held beyond `wish.keep` goes back first.
     fn draw(&mut self, worker: &Incarnation, spent: Amount, wish: &Wish) -> Drawn {
-        // What the worker still held is thrown together with what is asked anew.
-        self.workers.insert(worker.clone(), Entry { drawn: spent, spent });
+        let kept = spent + wish.keep;
+        self.workers.insert(worker.clone(), Entry { drawn: kept, spent });
         let limit = wish.limits.amount();
         let free = limit - self.bound();
         if free.covers(wish.need, &wish.limits) {
             let granted = free.each(wish.want.each(wish.need, u64::max), u64::min);
-            self.workers.insert(worker.clone(), Entry { drawn: spent + granted, spent });
+            self.workers.insert(worker.clone(), Entry { drawn: kept + granted, spent });
             return Drawn::Granted(granted);
         }
         if (limit - self.spent()).covers(wish.need, &wish.limits) {
@@ -191,9 +192,11 @@ impl Account {
 pub struct Wish {
     /// The limits of the run.
     pub limits: Limits,
-    /// At least so much: what one rollout may spend at most.
+    /// What the worker's running rollouts have reserved: it stays reserved.
+    pub keep: Amount,
+    /// At least so much more: what one rollout may spend at most.
     pub need: Amount,
-    /// At best so much.
+    /// At best so much more.
     pub want: Amount,
 }
 
@@ -289,7 +292,7 @@ mod tests {
 
     fn wish(limit: u64, need: u64, want: u64) -> Wish {
         let limits = Limits { micro_usd: Some(limit), ..Limits::default() };
-        Wish { limits, need: usd(need), want: usd(want) }
+        Wish { limits, keep: usd(0), need: usd(need), want: usd(want) }
     }
 
     fn worker(name: &str) -> Incarnation {
@@ -306,6 +309,9 @@ mod tests {
         // What a had left over goes back with its next draw; b's reservation stays.
         assert_eq!(account.draw(&a, usd(55), &wish(100, 10, 60)), Drawn::Reserved);
         assert_eq!(account.draw(&a, usd(45), &wish(100, 10, 60)), Drawn::Granted(usd(15)));
+        // What its running rollouts reserved is not given away while it asks for more.
+        assert_eq!(account.draw(&a, usd(45), &Wish { keep: usd(15), ..wish(100, 10, 60) }), Drawn::Reserved);
+        assert_eq!(account.bound(), usd(100));
         account.close(&b, usd(38));
         assert_eq!(account.draw(&a, usd(53), &wish(100, 10, 60)), Drawn::Exhausted(usd(91)));
     }
@@ -330,7 +336,7 @@ mod tests {
     fn only_what_is_limited_counts() {
         let limits = Limits { rollouts: Some(2), ..Limits::default() };
         let one = Amount { micro_usd: 7, tokens: 7, rollouts: 1 };
-        let wish = Wish { limits, need: one, want: one.times(8) };
+        let wish = Wish { limits, keep: Amount::default(), need: one, want: one.times(8) };
         let mut account = Account::default();
         let Drawn::Granted(granted) = account.draw(&worker("a"), Amount::default(), &wish) else { panic!() };
         assert_eq!(granted.rollouts, 2);

@@ -146,6 +146,12 @@ impl Engine {
         self.record(job, task.ok().as_deref(), draft, outcome)
     }
 
+    /// The record of an attempt of which nothing is left but that it was begun.
+    pub fn lost(&self, job: &RolloutJob, fault: Fault) -> RolloutRecord {
+        let draft = Draft::new(self.parts.clock.clone());
+        self.record(job.clone(), None, draft, Outcome::Faulted(fault))
+    }
+
     async fn attempt(
         &self,
         job: &RolloutJob,
@@ -193,7 +199,15 @@ impl Engine {
         let identity = self.sandbox_identity(&workspace.sandbox, environment);
         let spill = StepSpill::create(&self.parts.scratch).map_err(|error| record_fault(&error))?;
         let (worked, spill) = self.agent_works(job, task, cancel, &mut workspace, spill).await;
-        let stop_reason = self.agent_end(worked).await?;
+        let stop_reason = match self.agent_end(worked).await {
+            Ok(stop_reason) => stop_reason,
+            Err(fault) => {
+                // What the turns cost was paid, whatever became of them.
+                draft.policy = Some(policy);
+                draft.steps = spill.into_steps().unwrap_or_default();
+                return Err(fault);
+            }
+        };
 
         self.enter(job, draft, Phase::Patch);
         let patch = self.take_patch(workspace, stop_reason).await?;
@@ -244,6 +258,11 @@ impl Engine {
     /// Tells what the agent did from what was done to it.
     async fn agent_end(&self, worked: Result<StopReason, AgentError>) -> Result<StopReason, Fault> {
         match worked {
+            // Broken off from outside: what there is of the trajectory says nothing about the agent.
+            Ok(StopReason::Cancelled) => {
+                let message = "the worker was asked to stop before the agent was done";
+                Err(Fault::new(Blame::Worker, Retry::Now, Phase::Agent, message))
+            }
             Ok(stop_reason) => Ok(stop_reason),
             Err(AgentError::Fault(fault)) => Err(fault.during(Phase::Agent)),
             Err(AgentError::Record(error)) => Err(record_fault(&error)),

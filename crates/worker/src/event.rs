@@ -1,6 +1,7 @@
 //! What a worker tells whoever watches it.
 
-use thresher_core::{Fault, InstanceId, Outcome, Phase, RolloutId, StopReason};
+use thresher_core::{Fault, InstanceId, Outcome, Phase, RolloutId, ShardId, StopReason};
+use thresher_ledger::RunState;
 
 /// A fact about a running worker.
 #[derive(Clone, Debug)]
@@ -66,6 +67,30 @@ pub enum Event {
         fault: Fault,
         /// After how many seconds.
         after_s: u64,
+    },
+    /// A shard was taken from a worker that is gone.
+    TookOver {
+        /// Which.
+        shard: ShardId,
+        /// Attempts that were in flight.
+        lost: usize,
+    },
+    /// A shard that this worker held was taken over by another.
+    Fenced {
+        /// Which.
+        shard: ShardId,
+    },
+    /// A rollout is not tried again, since workers were lost while they ran it.
+    SetAside {
+        /// Which.
+        rollout: RolloutId,
+        /// How many workers.
+        workers: usize,
+    },
+    /// Operators want the run to go on, to pause or to end.
+    Controlled {
+        /// What they want.
+        state: RunState,
     },
     /// No new rollouts are started from here on.
     Draining {

@@ -1,14 +1,14 @@
 //! The rollout's journal over the ledger.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use thresher_core::fault::{Blame, Fault, Phase, Retry};
 use thresher_core::{RolloutId, ShardId};
 use thresher_ledger::{Ledger, LedgerError};
 use thresher_rollout::journal::Progress;
-use thresher_rollout::{Journal, Ungraded};
+use thresher_rollout::{Journal, RolloutJob, Ungraded};
 
 use crate::event::{Event, Observer};
 
@@ -16,43 +16,51 @@ use crate::event::{Event, Observer};
 pub(crate) struct LedgerJournal {
     ledger: Ledger,
     observer: Arc<dyn Observer>,
-    shards: HashMap<RolloutId, ShardId>,
-    attempts: std::sync::Mutex<HashMap<RolloutId, u32>>,
+    running: Mutex<HashMap<RolloutId, Running>>,
+}
+
+/// What belongs to an attempt while it runs.
+#[derive(Clone, Debug)]
+struct Running {
+    shard: ShardId,
+    attempt: u32,
 }
 
 impl LedgerJournal {
-    pub(crate) fn new(
-        ledger: Ledger,
-        observer: Arc<dyn Observer>,
-        shards: HashMap<RolloutId, ShardId>,
-    ) -> Self {
-        Self { ledger, observer, shards, attempts: std::sync::Mutex::default() }
+    pub(crate) fn new(ledger: Ledger, observer: Arc<dyn Observer>) -> Self {
+        Self { ledger, observer, running: Mutex::default() }
     }
 
-    /// Notes the number of the attempt that begins, for what is stored in its name.
-    pub(crate) fn begin(&self, rollout: &RolloutId, attempt: u32) {
-        self.attempts.lock().expect("no holder of this lock panics").insert(rollout.clone(), attempt);
+    /// Notes which attempt begins, for what is stored in its name.
+    pub(crate) fn begin(&self, job: &RolloutJob) {
+        let running = Running { shard: job.shard_id.clone(), attempt: job.attempt };
+        self.running().insert(job.rollout_id.clone(), running);
     }
 
-    fn shard(&self, rollout: &RolloutId) -> &ShardId {
-        self.shards.get(rollout).expect("only planned rollouts are run")
+    /// Forgets an attempt that ended.
+    pub(crate) fn end(&self, rollout: &RolloutId) {
+        self.running().remove(rollout);
     }
 
-    fn attempt(&self, rollout: &RolloutId) -> u32 {
-        *self.attempts.lock().expect("no holder of this lock panics").get(rollout).unwrap_or(&1)
+    fn of(&self, rollout: &RolloutId) -> Running {
+        self.running().get(rollout).cloned().expect("only rollouts that have begun are written of")
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<RolloutId, Running>> {
+        self.running.lock().expect("no holder of this lock panics")
     }
 }
 
 #[async_trait]
 impl Journal for LedgerJournal {
     async fn ungraded(&self, rollout: &RolloutId, ungraded: &Ungraded) -> Result<(), Fault> {
-        let (shard, attempt) = (self.shard(rollout), self.attempt(rollout));
-        let saved = self.ledger.save_ungraded(shard, rollout, attempt, &ungraded.nonce, ungraded).await;
+        let Running { shard, attempt } = self.of(rollout);
+        let saved = self.ledger.save_ungraded(&shard, rollout, attempt, &ungraded.nonce, ungraded).await;
         saved.map_err(|error| store_fault(&error))
     }
 
     async fn grader_log(&self, rollout: &RolloutId, nonce: &str, log: &[u8]) -> Result<String, Fault> {
-        let saved = self.ledger.save_grader_log(self.shard(rollout), rollout, nonce, log).await;
+        let saved = self.ledger.save_grader_log(&self.of(rollout).shard, rollout, nonce, log).await;
         saved.map_err(|error| store_fault(&error))
     }
 
@@ -66,6 +74,6 @@ impl Journal for LedgerJournal {
 }
 
 /// The fault that a failing store is.
-pub(crate) fn store_fault(error: &LedgerError) -> Fault {
+fn store_fault(error: &LedgerError) -> Fault {
     Fault::new(Blame::Store, Retry::Later, Phase::Commit, format!("result store: {error}"))
 }

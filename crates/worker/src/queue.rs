@@ -11,9 +11,9 @@ use tokio::time::Instant;
 pub(crate) struct Pending {
     pub(crate) shard: ShardId,
     pub(crate) rollout: PlannedRollout,
-    /// Number of its next attempt over all invocations, from 1.
+    /// Number of its next attempt over all workers, from 1.
     pub(crate) attempt: u32,
-    /// Tries of this invocation, the next one included.
+    /// Tries since the shard was claimed, the next one included.
     pub(crate) tries: u32,
     /// Whether a finished trajectory waits for grading.
     pub(crate) ungraded: bool,
@@ -38,14 +38,30 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// A queue of `fresh` rollouts in order of work.
-    pub(crate) fn new(fresh: impl IntoIterator<Item = Pending>) -> Self {
-        Self { fresh: fresh.into_iter().collect(), retries: BTreeMap::new() }
+    /// Adds the rollouts of a shard, in their order, behind what waits.
+    pub(crate) fn push(&mut self, fresh: impl IntoIterator<Item = Pending>) {
+        self.fresh.extend(fresh);
     }
 
-    /// How many rollouts wait.
-    pub(crate) fn len(&self) -> usize {
-        self.fresh.len() + self.retries.len()
+    /// Drops what waits of a shard.
+    pub(crate) fn drop_shard(&mut self, shard: &ShardId) {
+        self.fresh.retain(|pending| pending.shard != *shard);
+        self.retries.retain(|_, pending| pending.shard != *shard);
+    }
+
+    /// Puts a rollout that was taken back to the head.
+    pub(crate) fn put_back(&mut self, pending: Pending) {
+        self.fresh.push_front(pending);
+    }
+
+    /// How many rollouts wait that could begin now.
+    pub(crate) fn ready(&self, now: Instant) -> usize {
+        self.fresh.len() + self.retries.keys().filter(|(at, _)| *at <= now).count()
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.retries.is_empty()
     }
 
     /// Takes the next rollout: a retry whose pause is over goes first, because its image is still at hand.
@@ -64,11 +80,6 @@ impl Queue {
     /// Puts a rollout back until `at`.
     pub(crate) fn retry(&mut self, at: Instant, pending: Pending) {
         self.retries.insert((at, pending.rollout.rollout_id.clone()), pending);
-    }
-
-    /// A rollout of the shard that comes after the one at the head, to prefetch its image.
-    pub(crate) fn peek_next_shard(&self, current: &ShardId) -> Option<&Pending> {
-        self.fresh.iter().find(|pending| pending.shard != *current)
     }
 }
 
@@ -93,12 +104,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn retries_wait_their_pause_and_then_go_first() {
         let now = Instant::now();
-        let mut queue = Queue::new([pending("a", "1"), pending("a", "2"), pending("b", "3")]);
+        let mut queue = Queue::default();
+        queue.push([pending("a", "1"), pending("a", "2"), pending("b", "3"), pending("c", "4")]);
+        queue.drop_shard(&ShardId::new("c"));
         let later = now + Duration::from_secs(2);
         queue.retry(later, pending("a", "0"));
-        assert_eq!(queue.len(), 4);
+        assert!(!queue.is_empty());
         assert_eq!(id(queue.next(now)), "1");
-        assert_eq!(queue.peek_next_shard(&ShardId::new("a")).unwrap().rollout.rollout_id.as_str(), "3");
+        assert_eq!((queue.ready(now), queue.ready(later)), (2, 3));
         assert_eq!(id(queue.next(later)), "0");
         assert_eq!(id(queue.next(later)), "2");
         assert_eq!(id(queue.next(later)), "3");

@@ -1,30 +1,38 @@
-//! The worker: slots over a queue, from the first rollout to the sealed run.
+//! The worker: joins a run, works until nothing is left, leaves.
+
+mod admission;
+mod claiming;
+mod ending;
+mod looking;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use thresher_core::fault::Blame;
-use thresher_core::{Fault, Outcome, RolloutRecord};
-use thresher_dataset::Dataset;
-use thresher_ledger::{Ledger, LedgerError, Manifest, PackOptions, PackWhen, StoredPlan};
-use thresher_rollout::Engine;
-use thresher_rollout::engine::EngineParts;
+use thresher_core::{Fault, Outcome, RolloutRecord, ShardId};
+use thresher_ledger::{
+    Amount, Commit, Control, DoneCounts, Heartbeat, InFlight, Incarnation, Ledger, LedgerError, Manifest,
+    PROTOCOL, StoredPlan, WorkerState,
+};
+use thresher_rollout::{Clock, Journal};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::budget::Budget;
+use crate::book::Book;
 use crate::event::{Event, Observer};
+use crate::hold::Holds;
 use crate::journal::LedgerJournal;
-use crate::queue::{Next, Pending, Queue};
+use crate::pulse::Pulse;
+use crate::purse::Purse;
+use crate::queue::{Pending, Queue};
 use crate::retry;
-use crate::slot::Shared;
-
-/// Raw bytes of one pack while the run goes on; it bounds the packer's memory.
-const PACK_BYTES: u64 = 32 << 20;
-/// Finished rollouts between two looks at whether a pack is full.
-const PACK_EVERY: u64 = 64;
+use crate::runner::Runner;
+use crate::slot::{Done, Shared};
+use crate::watch::Watch;
 
 /// What a worker is built from.
 pub struct WorkerParts {
@@ -32,16 +40,37 @@ pub struct WorkerParts {
     pub ledger: Ledger,
     /// Its plan.
     pub plan: StoredPlan,
-    /// The dataset that the plan was made from.
-    pub dataset: Arc<Dataset>,
     /// Rollouts at a time.
     pub slots: usize,
     /// Hears events.
     pub observer: Arc<dyn Observer>,
     /// Starts no new rollouts once cancelled.
     pub drain: CancellationToken,
-    /// Makes the engine's parts; the worker brings the journal.
-    pub engine: Box<dyn FnOnce(Arc<dyn thresher_rollout::Journal>) -> EngineParts + Send>,
+    /// What a drain does to rollouts that run.
+    pub on_drain: OnDrain,
+    /// Whether nobody else can be working on the run, as the holder of its lock knows: then whoever left a heartbeat is
+    /// gone, and the run is sealed also when it is left unfinished.
+    pub exclusive: bool,
+    /// Name of the host or pod, for people.
+    pub host: String,
+    /// Time of day: only for the wall-clock budget.
+    pub clock: Clock,
+    /// Seed of everything that is chosen by lot.
+    pub seed: u64,
+    /// Makes what runs rollouts; the worker brings the journal.
+    pub runner: MakeRunner,
+}
+
+/// Makes a runner that writes to the journal.
+pub type MakeRunner = Box<dyn FnOnce(Arc<dyn Journal>) -> Arc<dyn Runner> + Send>;
+
+/// What a drain does to rollouts that run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDrain {
+    /// They go on to their end.
+    Finish,
+    /// Agents take no further turn, and their attempts count as faults of the worker; what is being graded is graded.
+    NoNewTurn,
 }
 
 /// Why a worker stopped before the end.
@@ -49,27 +78,27 @@ pub struct WorkerParts {
 pub enum StopCause {
     /// It was asked to.
     Drained,
+    /// The run was cancelled.
+    Cancelled,
     /// A budget is used up; the text says which.
     Budget(String),
     /// Going on would fail every rollout alike.
     Configuration(Fault),
 }
 
-/// What an invocation did.
+/// What a worker did.
 #[derive(Clone, Debug)]
 pub struct WorkerReport {
     /// Rollouts that got a result.
     pub graded: u64,
     /// Of those, the solved ones.
     pub solved: u64,
-    /// Rollouts whose last try in this invocation ended in a fault.
+    /// Rollouts whose last try by this worker ended in a fault, or that were set aside.
     pub faulted: u64,
-    /// Rollouts that were not begun.
-    pub remaining: u64,
     /// Why it stopped before the end.
     pub stopped: Option<StopCause>,
-    /// The run's manifest as of now.
-    pub manifest: Manifest,
+    /// The run's manifest, if the run was sealed when the worker left.
+    pub manifest: Option<Manifest>,
 }
 
 /// Why a worker cannot go on.
@@ -85,144 +114,161 @@ pub enum WorkerError {
 
 /// A worker over one run.
 pub struct Worker {
+    me: Incarnation,
     shared: Arc<Shared>,
+    settings: Settings,
+    plan: StoredPlan,
+    /// Positions in the plan.
+    shards: HashMap<ShardId, usize>,
+    control: Control,
+    book: Book,
+    holds: Holds,
     queue: Queue,
-    budget: Budget,
-    slots: usize,
-    retries: u32,
+    purse: Purse,
+    watch: Watch,
+    /// Workers that are gone, and what they said last.
+    gone: BTreeMap<Incarnation, Option<Heartbeat>>,
+    pulse: Arc<Pulse>,
+    running: JoinSet<Result<Done, LedgerError>>,
+    background: JoinSet<()>,
+    beats: JoinSet<LedgerError>,
     observer: Arc<dyn Observer>,
     drain: CancellationToken,
+    rng: StdRng,
     started: Instant,
-    tally: Tally,
+    looked: Instant,
+    tally: DoneCounts,
     stopped: Option<StopCause>,
-    prefetched: std::collections::HashSet<u32>,
 }
 
-#[derive(Default)]
-struct Tally {
-    graded: u64,
-    solved: u64,
-    faulted: u64,
+/// What does not change while a worker works.
+struct Settings {
+    slots: usize,
+    on_drain: OnDrain,
+    exclusive: bool,
+    clock: Clock,
+    retries: u32,
+    max_lost_workers: usize,
+    heartbeat: Duration,
+    /// How long the others may be silent.
+    patience: Duration,
+    pack_bytes: u64,
 }
-
-type Done = (Pending, Result<RolloutRecord, LedgerError>);
 
 impl Worker {
-    /// Finds out what is left to do.
+    /// Joins a run: from here on the others can see this worker.
     pub async fn new(parts: WorkerParts) -> Result<Self, WorkerError> {
-        let WorkerParts { ledger, plan, dataset, slots, observer, drain, engine } = parts;
-        let pending = pending(&ledger, &plan).await?;
-        let planned = plan.plan.rollout_count() as u64;
-        observer.hear(Event::Planned { planned, finished_before: planned - pending.len() as u64 });
-        let spent = ledger.reader().await?.rollouts().await?;
-        let budget = Budget::new(&plan.spec, spent.iter().map(|summary| summary.totals));
-        let shards: HashMap<_, _> = pending
-            .iter()
-            .map(|pending| (pending.rollout.rollout_id.clone(), pending.shard.clone()))
-            .collect();
-        let journal = Arc::new(LedgerJournal::new(ledger.clone(), Arc::clone(&observer), shards));
-        let shared = Shared {
-            engine: Engine::new(engine(Arc::clone(&journal) as Arc<dyn thresher_rollout::Journal>)),
-            ledger,
-            journal,
-            dataset,
-            tasks: plan.plan.tasks,
-            loaded: Mutex::default(),
-            cancel: CancellationToken::new(),
-        };
-        Ok(Self {
-            shared: Arc::new(shared),
-            queue: Queue::new(pending),
-            budget,
+        let WorkerParts { ledger, plan, slots, observer, drain, clock, host, .. } = parts;
+        let control = ledger.control().await?;
+        let me = ledger.incarnation();
+        let fleet = &plan.spec.fleet;
+        let patience = Duration::from_secs(fleet.take_over_s);
+        let settings = Settings {
             slots: slots.max(1),
+            on_drain: parts.on_drain,
+            exclusive: parts.exclusive,
+            clock,
             retries: plan.spec.fault_retries,
+            max_lost_workers: fleet.max_lost_workers.max(1) as usize,
+            heartbeat: Duration::from_secs(fleet.heartbeat_s.max(1)),
+            patience,
+            pack_bytes: fleet.pack_bytes,
+        };
+        let pulse = Pulse::new(ledger.clone(), first_beat(&me, control.round, host, slots));
+        let journal = Arc::new(LedgerJournal::new(ledger.clone(), Arc::clone(&observer)));
+        let runner = (parts.runner)(Arc::clone(&journal) as Arc<dyn Journal>);
+        let mut book = Book::new(control.round);
+        book.extend(plan.plan.shards.iter());
+        let mut worker = Self {
+            shared: Arc::new(Shared { runner, ledger, journal }),
+            shards: positions(&plan),
+            book,
+            holds: Holds::default(),
+            queue: Queue::default(),
+            purse: Purse::new(&plan.spec),
+            watch: Watch::new(patience),
+            gone: BTreeMap::new(),
+            pulse: Arc::new(pulse),
+            running: JoinSet::new(),
+            background: JoinSet::new(),
+            beats: JoinSet::new(),
             observer,
             drain,
+            rng: StdRng::seed_from_u64(parts.seed),
             started: Instant::now(),
-            tally: Tally::default(),
+            looked: Instant::now(),
+            tally: DoneCounts::default(),
             stopped: None,
-            prefetched: std::collections::HashSet::new(),
-        })
+            me,
+            settings,
+            plan,
+            control,
+        };
+        worker.join().await?;
+        Ok(worker)
     }
 
-    /// Works until nothing is left, or until it is drained, then packs and seals.
+    /// Works until nothing is left, or until it is told to stop, then packs and leaves.
     pub async fn run(mut self) -> Result<WorkerReport, WorkerError> {
-        let mut slots: JoinSet<Done> = JoinSet::new();
-        let mut background = JoinSet::new();
         loop {
-            let wake = self.admit(&mut slots, &mut background);
-            if slots.is_empty() && wake.is_none() {
-                break;
+            let wake = self.step().await?;
+            if self.is_over().await? {
+                return self.leave().await;
             }
+            let stopping = self.stopped.is_some();
             tokio::select! {
-                Some(done) = slots.join_next() => {
-                    let (pending, record) = done?;
-                    self.finish(pending, record?).await?;
-                }
-                () = sleep_until(wake), if wake.is_some() => {}
-                () = self.drain.cancelled(), if self.stopped.is_none() => self.stop(StopCause::Drained, slots.len()),
+                biased;
+                Some(done) = self.running.join_next() => self.finish(done??),
+                Some(broken) = self.beats.join_next() => return Err(broken?.into()),
+                () = self.drain.cancelled(), if !stopping => self.stop(StopCause::Drained),
+                () = tokio::time::sleep_until(wake) => {}
             }
         }
-        background.shutdown().await;
-        self.seal().await
     }
 
-    /// Fills free slots. Returns when to look again if only retries in their pause are left.
-    fn admit(&mut self, slots: &mut JoinSet<Done>, background: &mut JoinSet<()>) -> Option<Instant> {
-        if self.drain.is_cancelled() && self.stopped.is_none() {
-            self.stop(StopCause::Drained, slots.len());
+    /// One round of housekeeping and admission. Returns when to do the next one at the latest.
+    async fn step(&mut self) -> Result<Instant, WorkerError> {
+        if self.drain.is_cancelled() {
+            self.stop(StopCause::Drained);
         }
-        while slots.len() < self.slots && self.stopped.is_none() {
-            if self.queue.len() == 0 {
-                return None;
-            }
-            if let Some(refusal) = self.budget.refusal(self.started.elapsed()) {
-                if !self.budget.may_recover() {
-                    self.stop(StopCause::Budget(refusal), slots.len());
-                }
-                return None;
-            }
-            match self.queue.next(Instant::now()) {
-                Next::Ready(pending) => self.start(*pending, slots, background),
-                Next::NotBefore(at) => return Some(at),
-                Next::Empty => return None,
-            }
+        while let Some(done) = self.running.try_join_next() {
+            self.finish(done??);
         }
-        None
+        if self.looked + self.settings.heartbeat <= Instant::now() {
+            self.look().await?;
+        }
+        self.give_back_ended().await?;
+        self.pack_if_due().await?;
+        let retry = self.admit().await?;
+        let look = self.looked + self.settings.heartbeat;
+        Ok(retry.map_or(look, |retry| retry.min(look)))
     }
 
-    fn start(&mut self, pending: Pending, slots: &mut JoinSet<Done>, background: &mut JoinSet<()>) {
-        self.budget.reserve();
-        self.observer.hear(Event::Started {
-            rollout: pending.rollout.rollout_id.clone(),
-            instance_id: self.shared.tasks[pending.rollout.task as usize].instance_id.clone(),
-            sample: pending.rollout.sample,
+    /// Whether rollouts may begin.
+    fn admits(&self) -> bool {
+        self.stopped.is_none() && self.control.state == thresher_ledger::RunState::Running
+    }
+
+    fn finish(&mut self, done: Done) {
+        let Done { pending, record, commit } = done;
+        let graded = commit == Some(Commit::Committed);
+        self.purse.settle(spent(&pending, &record, commit.is_some()));
+        let spent = self.purse.spent();
+        self.pulse.change(|beat| {
+            beat.in_flight.retain(|attempt| attempt.nonce != record.nonce);
+            beat.spent = spent;
+            if graded {
+                beat.unpacked.push((record.rollout_id.clone(), record.outcome.is_solved()));
+            }
         });
-        let next = self.queue.peek_next_shard(&pending.shard).map(|next| next.rollout.task);
-        if let Some(task) = next.filter(|task| self.prefetched.insert(*task)) {
-            let shared = Arc::clone(&self.shared);
-            background.spawn(async move { shared.prefetch(task).await });
-        }
-        let shared = Arc::clone(&self.shared);
-        slots.spawn(async move {
-            let record = shared.work(&pending).await;
-            (pending, record)
-        });
-    }
-
-    async fn finish(&mut self, pending: Pending, record: RolloutRecord) -> Result<(), WorkerError> {
-        self.budget.settle(&record.totals);
         if let Outcome::Faulted(fault) = &record.outcome
-            && let Some(pause) = retry::pause(fault, pending.tries, self.retries)
+            && self.stopped.is_none()
+            && self.holds.cancel(&pending.shard).is_some()
+            && let Some(pause) = retry::pause(fault, pending.tries, self.settings.retries)
         {
-            self.put_back(pending, &record, fault, pause);
-            return Ok(());
+            return self.put_back(pending, &record, fault, pause);
         }
-        self.count(&record);
-        if (self.tally.graded + self.tally.faulted).is_multiple_of(PACK_EVERY) {
-            self.shared.ledger.pack(&PackOptions { raw_bytes: PACK_BYTES, when: PackWhen::Full }).await?;
-        }
-        Ok(())
+        self.count(&pending, &record, commit);
     }
 
     fn put_back(&mut self, pending: Pending, record: &RolloutRecord, fault: &Fault, pause: Duration) {
@@ -238,19 +284,26 @@ impl Worker {
         self.queue.retry(Instant::now() + pause, again);
     }
 
-    fn count(&mut self, record: &RolloutRecord) {
+    fn count(&mut self, pending: &Pending, record: &RolloutRecord, commit: Option<Commit>) {
         match &record.outcome {
             Outcome::Graded(_) => {
-                self.tally.graded += 1;
-                self.tally.solved += u64::from(record.outcome.is_solved());
+                let counts = commit == Some(Commit::Committed);
+                self.tally.graded += u64::from(counts);
+                self.tally.solved += u64::from(counts && record.outcome.is_solved());
+                self.holds.end(&pending.shard, &record.rollout_id, false);
             }
             Outcome::Faulted(fault) => {
                 self.tally.faulted += 1;
-                if fault.blame == Blame::Configuration && self.stopped.is_none() {
-                    self.stop(StopCause::Configuration(fault.clone()), 0);
+                if fault.blame == Blame::Configuration {
+                    self.stop(StopCause::Configuration(fault.clone()));
+                }
+                if self.stopped.is_none() {
+                    self.holds.end(&pending.shard, &record.rollout_id, true);
                 }
             }
         }
+        let done = self.tally;
+        self.pulse.change(|beat| beat.done = done);
         let timings = &record.timings;
         self.observer.hear(Event::Finished {
             rollout: record.rollout_id.clone(),
@@ -263,48 +316,51 @@ impl Worker {
         });
     }
 
-    fn stop(&mut self, cause: StopCause, running: usize) {
-        self.stopped = Some(cause);
-        self.observer.hear(Event::Draining { running });
-    }
-
-    async fn seal(self) -> Result<WorkerReport, WorkerError> {
-        self.shared.engine.settle().await;
-        let options = PackOptions { raw_bytes: PACK_BYTES, when: PackWhen::Always };
-        let manifest = self.shared.ledger.seal(&options).await?;
-        let Tally { graded, solved, faulted } = self.tally;
-        let remaining = self.queue.len() as u64;
-        Ok(WorkerReport { graded, solved, faulted, remaining, stopped: self.stopped, manifest })
-    }
-}
-
-/// The rollouts of the plan without a result, in order of work.
-async fn pending(ledger: &Ledger, plan: &StoredPlan) -> Result<Vec<Pending>, LedgerError> {
-    let committed = ledger.committed().await?;
-    let attempts = ledger.all_attempts().await?;
-    let mut pending = Vec::new();
-    // Shards of several plan segments may be of one image: they are worked on together.
-    let mut order: BTreeMap<usize, Vec<Pending>> = BTreeMap::new();
-    let mut first_of = HashMap::new();
-    for (at, shard) in plan.plan.shards.iter().enumerate() {
-        let at = *first_of.entry(shard.shard_id.clone()).or_insert(at);
-        for rollout in shard.rollouts.iter().filter(|r| !committed.contains_key(&r.rollout_id)) {
-            let known = attempts.get(&rollout.rollout_id);
-            order.entry(at).or_default().push(Pending {
-                shard: shard.shard_id.clone(),
-                rollout: rollout.clone(),
-                attempt: known.map_or(1, |known| known.next),
-                tries: 1,
-                ungraded: known.is_some_and(|known| known.ungraded),
-            });
+    /// Begins nothing any more. The first cause counts.
+    fn stop(&mut self, cause: StopCause) {
+        if self.stopped.is_some() {
+            return;
         }
+        let break_off = match cause {
+            StopCause::Drained => self.settings.on_drain == OnDrain::NoNewTurn,
+            StopCause::Cancelled => self.control.state == thresher_ledger::RunState::Cancelled { now: true },
+            StopCause::Budget(_) | StopCause::Configuration(_) => false,
+        };
+        if break_off {
+            self.holds.cancel_all();
+        }
+        self.stopped = Some(cause);
+        self.pulse.change(|beat| beat.state = WorkerState::Draining);
+        self.observer.hear(Event::Draining { running: self.running.len() });
     }
-    order.into_values().for_each(|shard| pending.extend(shard));
-    Ok(pending)
 }
 
-async fn sleep_until(at: Option<Instant>) {
-    if let Some(at) = at {
-        tokio::time::sleep_until(at).await;
+/// What an attempt adds to what was spent. A trajectory that a try before this one had paid for is not paid again.
+fn spent(pending: &Pending, record: &RolloutRecord, graded: bool) -> Amount {
+    let paid = pending.ungraded && pending.tries > 1;
+    match paid {
+        true => Amount { rollouts: u64::from(graded), ..Amount::default() },
+        false => Amount::of(&record.totals, graded),
+    }
+}
+
+fn positions(plan: &StoredPlan) -> HashMap<ShardId, usize> {
+    plan.plan.shards.iter().enumerate().map(|(at, shard)| (shard.shard_id.clone(), at)).collect()
+}
+
+fn first_beat(me: &Incarnation, round: u32, host: String, slots: usize) -> Heartbeat {
+    Heartbeat {
+        protocol: PROTOCOL,
+        incarnation: me.clone(),
+        sequence: 0,
+        round,
+        state: WorkerState::Working,
+        host,
+        slots: slots as u32,
+        shards: Vec::new(),
+        in_flight: Vec::<InFlight>::new(),
+        unpacked: Vec::new(),
+        done: DoneCounts::default(),
+        spent: Amount::default(),
     }
 }

@@ -11,11 +11,13 @@ use thresher_core::run_spec::{AgentName, DatasetFamily};
 use thresher_core::task::Family;
 use thresher_core::{RolloutId, RunSpec, Secret, Sha256Hex, exit_code};
 use thresher_dataset::{Dataset, Selection};
-use thresher_ledger::{DatasetIdentity, Ledger, LedgerError, LockError, RunLock, StoredPlan};
+use thresher_ledger::{
+    DatasetIdentity, Ledger, LedgerError, LockError, Manifest, RunLock, RunState, StoredPlan,
+};
 use thresher_rollout::engine::EngineParts;
 use thresher_rollout::llm::{self, Llm};
 use thresher_rollout::{Clock, agent};
-use thresher_worker::{StopCause, Worker, WorkerParts, WorkerReport};
+use thresher_worker::{EngineRunner, OnDrain, Runner, StopCause, Worker, WorkerParts, WorkerReport};
 
 use super::{print, print_json, report};
 use crate::args::RunArgs;
@@ -50,14 +52,22 @@ pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
     let view = Arc::new(View::new(Mode::fitting(args.quiet)));
     let scratch = Scratch::make(&dir).context("failed to make a scratch folder")?;
     let signals = crate::signals::Signals::listen()?;
+    begin_round(&ledger).await?;
+    let engine = engine(&job, &ledger, fingerprint, built, model, &cache, scratch.path());
     let parts = WorkerParts {
         slots: slots(&job.spec),
         observer: Arc::clone(&view) as Arc<dyn thresher_worker::Observer>,
         drain: signals.drain(),
-        engine: engine(&job, &ledger, fingerprint, built, model, &cache, scratch.path()),
+        on_drain: OnDrain::Finish,
+        exclusive: true,
+        host: String::new(),
+        clock: Clock::system(),
+        seed: rand::random(),
+        runner: Box::new(move |journal| {
+            Arc::new(EngineRunner::new(engine(journal), Arc::new(dataset))) as Arc<dyn Runner>
+        }),
         ledger: ledger.clone(),
         plan: stored,
-        dataset: Arc::new(dataset),
     };
     let worked = tokio::select! {
         worked = work(parts) => worked,
@@ -68,6 +78,19 @@ pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
     };
     view.close();
     finish(&worked?, &ledger, &dir, &args, job.spec.samples).await
+}
+
+/// Repeating the command is the word to go on, and to try again what faulted.
+async fn begin_round(ledger: &Ledger) -> Result<(), Failure> {
+    let now = Clock::system().now_us() / 1_000_000;
+    ledger
+        .change_control(|control| {
+            control.state = RunState::Running;
+            control.round += 1;
+            control.round_began_unix_s = now;
+        })
+        .await?;
+    Ok(())
 }
 
 async fn work(parts: WorkerParts) -> Result<WorkerReport, Failure> {
@@ -294,7 +317,7 @@ async fn finish(
 
 /// The exit code, and a note where the run is not finished.
 fn ending(worked: &WorkerReport) -> (i32, Option<String>) {
-    let left = worked.remaining;
+    let left = worked.manifest.as_ref().map_or(0, |manifest| manifest.counts.missing);
     match &worked.stopped {
         Some(StopCause::Configuration(fault)) => {
             let note =
@@ -303,6 +326,9 @@ fn ending(worked: &WorkerReport) -> (i32, Option<String>) {
         }
         Some(StopCause::Budget(which)) => {
             (exit_code::DRAINED, Some(format!("stopped: {which}; {left} rollouts were not begun.")))
+        }
+        Some(StopCause::Cancelled) => {
+            (exit_code::DRAINED, Some(format!("cancelled: {left} rollouts were not begun.")))
         }
         Some(StopCause::Drained) if left > 0 => (
             exit_code::DRAINED,
@@ -325,7 +351,7 @@ fn more_samples(args: &RunArgs, dir: &Path, samples: u32) -> String {
 
 fn next_steps(worked: &WorkerReport, report: &report::Report, dir: &Path, more: &str) -> String {
     let mut lines = vec!["Parquet files".to_owned()];
-    for file in &worked.manifest.files {
+    for file in worked.manifest.iter().flat_map(|manifest: &Manifest| &manifest.files) {
         let path = dir.join(&file.path);
         lines.push(format!("  {}  ({} rows of {})", path.display(), file.rows, file.table));
     }

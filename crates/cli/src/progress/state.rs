@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use thresher_core::{Outcome, Phase, RolloutId};
+use thresher_ledger::RunState;
 use thresher_worker::Event;
 
 use crate::table::{count, duration};
@@ -80,6 +81,20 @@ impl State {
                     format!("{instance_id}: fault of {} ({fault}); next try in {after_s} s", fault.blame);
                 return Some(Line { text, notable: true });
             }
+            Event::TookOver { shard, lost } => {
+                let text =
+                    format!("shard {shard} taken over from a lost worker, {lost} attempts were in flight");
+                return Some(Line { text, notable: true });
+            }
+            Event::Fenced { shard } => {
+                let text = format!("shard {shard} was taken over by another worker");
+                return Some(Line { text, notable: true });
+            }
+            Event::SetAside { rollout, workers } => {
+                let text = format!("rollout {rollout} set aside: {workers} workers were lost with it");
+                return Some(Line { text, notable: true });
+            }
+            Event::Controlled { state } => return controlled(state),
             Event::Draining { running } => {
                 let text = match running {
                     0 => "no new rollouts are started".to_owned(),
@@ -141,6 +156,16 @@ impl State {
         let phases: Vec<String> = phases.iter().map(|(phase, number)| format!("{phase} {number}")).collect();
         format!("{} running: {}", self.running.len(), phases.join(", "))
     }
+}
+
+fn controlled(state: RunState) -> Option<Line> {
+    let text = match state {
+        RunState::Running => return None,
+        RunState::Paused => "paused: rollouts that have begun go on, no new ones begin",
+        RunState::Cancelled { now: false } => "cancelled: rollouts that have begun are finished",
+        RunState::Cancelled { now: true } => "cancelled: rollouts that have begun are broken off",
+    };
+    Some(Line { text: text.to_owned(), notable: true })
 }
 
 #[cfg(test)]

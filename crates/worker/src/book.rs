@@ -1,0 +1,243 @@
+//! What this worker knows of the run's shards, and which it tries next. Pure.
+
+use std::collections::{BTreeSet, HashMap};
+
+use rand::Rng;
+use thresher_core::ShardId;
+use thresher_core::plan::Shard;
+use thresher_ledger::{Claim, Incarnation, Standing};
+use thresher_store::ChangeTag;
+
+/// Shards in the order of work.
+#[derive(Debug)]
+pub(crate) struct Book {
+    entries: Vec<Entry>,
+    at: HashMap<ShardId, usize>,
+    /// Positions of entries that are free, and of orphaned ones.
+    free: BTreeSet<usize>,
+    orphans: BTreeSet<usize>,
+    round: u32,
+    /// From so many of the next free shards one is chosen by lot, so that workers do not all try the same one.
+    spread: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    shard: ShardId,
+    state: State,
+    /// The claim's tag when its state was read.
+    tag: Option<ChangeTag>,
+}
+
+/// What is known of a shard.
+#[derive(Debug)]
+enum State {
+    /// No claim was ever seen.
+    Fresh,
+    /// It has a claim that was not read yet.
+    Unread,
+    /// Work is left, and nobody is at it.
+    Open(Claim),
+    /// Another worker's.
+    Taken(Claim),
+    /// Another worker's, who is gone.
+    Orphaned(Claim),
+    Ours,
+    Finished(Claim),
+}
+
+/// A shard to be tried.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Choice {
+    /// One that nobody ever claimed.
+    Fresh(ShardId),
+    /// One whose holder gave it back, or that has open rollouts of an earlier round.
+    Open(Claim),
+    /// One whose holder is gone.
+    Orphaned(Claim),
+}
+
+impl Book {
+    pub(crate) fn new(round: u32) -> Self {
+        let (free, orphans) = (BTreeSet::new(), BTreeSet::new());
+        Self { entries: Vec::new(), at: HashMap::new(), free, orphans, round, spread: 1 }
+    }
+
+    /// Adds shards behind those that are known.
+    pub(crate) fn extend<'a>(&mut self, shards: impl Iterator<Item = &'a Shard>) {
+        shards.for_each(|shard| self.add(shard.shard_id.clone()));
+    }
+
+    /// Adds one shard, if it is not known.
+    pub(crate) fn add(&mut self, shard: ShardId) {
+        let next = self.entries.len();
+        if *self.at.entry(shard.clone()).or_insert(next) == next {
+            self.entries.push(Entry { shard, state: State::Fresh, tag: None });
+            self.free.insert(next);
+        }
+    }
+
+    /// Begins a round: shards that an earlier one left open can be claimed again.
+    pub(crate) fn set_round(&mut self, round: u32) {
+        self.round = round;
+        for at in 0..self.entries.len() {
+            if let State::Finished(claim) = &self.entries[at].state {
+                let again = state(claim.clone(), round);
+                self.set(at, again);
+            }
+        }
+    }
+
+    /// Expects about so many other workers.
+    pub(crate) fn expect_rivals(&mut self, rivals: usize) {
+        self.spread = rivals.clamp(1, MOST_SPREAD);
+    }
+
+    /// Takes a listing of claims and returns the shards whose claims are worth reading.
+    pub(crate) fn look(&mut self, listing: Vec<(ShardId, ChangeTag)>) -> Vec<ShardId> {
+        let mut changed = Vec::new();
+        for (shard, tag) in listing {
+            let Some(&at) = self.at.get(&shard) else { continue };
+            let entry = &mut self.entries[at];
+            let settled = matches!(entry.state, State::Ours | State::Finished(_));
+            if settled || entry.tag.as_ref() == Some(&tag) {
+                continue;
+            }
+            entry.tag = Some(tag);
+            if matches!(entry.state, State::Fresh) {
+                self.set(at, State::Unread);
+            }
+            changed.push(shard);
+        }
+        changed
+    }
+
+    /// Takes note of a claim that was read.
+    pub(crate) fn learn(&mut self, claim: Claim) {
+        if let Some(&at) = self.at.get(claim.shard()) {
+            self.set(at, state(claim, self.round));
+        }
+    }
+
+    /// Another worker was first with this claim.
+    pub(crate) fn lost(&mut self, claim: Claim) {
+        self.spread = (self.spread * 2).min(MOST_SPREAD);
+        self.learn(claim);
+    }
+
+    /// The shard is ours now.
+    pub(crate) fn won(&mut self, shard: &ShardId) {
+        if let Some(&at) = self.at.get(shard) {
+            self.set(at, State::Ours);
+        }
+    }
+
+    /// The shard is not ours any more, and what became of it is for the next look.
+    pub(crate) fn forget(&mut self, shard: &ShardId) {
+        if let Some(&at) = self.at.get(shard) {
+            self.set(at, State::Unread);
+            self.entries[at].tag = None;
+        }
+    }
+
+    /// Counts the shards of workers that are gone as orphaned, and those of workers that came back as theirs.
+    pub(crate) fn orphan(&mut self, is_gone: impl Fn(&Incarnation) -> bool) {
+        for at in 0..self.entries.len() {
+            let (State::Taken(claim) | State::Orphaned(claim)) = &self.entries[at].state else { continue };
+            let claim = claim.clone();
+            let gone = holder(&claim).is_some_and(&is_gone);
+            self.set(at, if gone { State::Orphaned(claim) } else { State::Taken(claim) });
+        }
+    }
+
+    /// Whether the shard was ever added.
+    pub(crate) fn knows(&self, shard: &ShardId) -> bool {
+        self.at.contains_key(shard)
+    }
+
+    /// Whether a known claim is held by `worker`.
+    pub(crate) fn is_holder(&self, worker: &Incarnation) -> bool {
+        self.entries.iter().any(|entry| match &entry.state {
+            State::Taken(claim) | State::Orphaned(claim) => holder(claim) == Some(worker),
+            _ => false,
+        })
+    }
+
+    /// The holders of other workers' shards.
+    pub(crate) fn holders(&self) -> Vec<Incarnation> {
+        let taken = self.entries.iter().filter_map(|entry| match &entry.state {
+            State::Taken(claim) | State::Orphaned(claim) => holder(claim).cloned(),
+            _ => None,
+        });
+        let mut holders: Vec<Incarnation> = taken.collect();
+        holders.sort();
+        holders.dedup();
+        holders
+    }
+
+    /// The next shard to try: first what lost workers left, then the free ones in their order.
+    pub(crate) fn choose(&self, rng: &mut impl Rng) -> Option<Choice> {
+        if let Some(&at) = self.orphans.first()
+            && let State::Orphaned(claim) = &self.entries[at].state
+        {
+            return Some(Choice::Orphaned(claim.clone()));
+        }
+        let near = self.free.len().min(self.spread);
+        let at = *self.free.iter().nth(below(rng, near)?)?;
+        Some(match &self.entries[at].state {
+            State::Open(claim) => Choice::Open(claim.clone()),
+            _ => Choice::Fresh(self.entries[at].shard.clone()),
+        })
+    }
+
+    /// How many shards are known to be free.
+    pub(crate) fn free_count(&self) -> usize {
+        self.free.len()
+    }
+
+    /// The claims that were listed and not read yet.
+    pub(crate) fn unread(&self) -> Vec<ShardId> {
+        let unread = self.entries.iter().filter(|entry| matches!(entry.state, State::Unread));
+        unread.map(|entry| entry.shard.clone()).collect()
+    }
+
+    /// Whether every shard is known to be finished.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.entries.iter().all(|entry| matches!(entry.state, State::Finished(_)))
+    }
+
+    fn set(&mut self, at: usize, state: State) {
+        self.free.remove(&at);
+        self.orphans.remove(&at);
+        match &state {
+            State::Fresh | State::Open(_) => self.free.insert(at),
+            State::Orphaned(_) => self.orphans.insert(at),
+            _ => false,
+        };
+        self.entries[at].state = state;
+    }
+}
+
+/// Wider than this, the order of work would be lost.
+const MOST_SPREAD: usize = 256;
+
+fn state(claim: Claim, round: u32) -> State {
+    match claim.standing() {
+        Standing::Held(_) => State::Taken(claim),
+        Standing::Released => State::Open(claim),
+        Standing::Finished { round: last, open } if *open > 0 && *last < round => State::Open(claim),
+        Standing::Finished { .. } => State::Finished(claim),
+    }
+}
+
+fn holder(claim: &Claim) -> Option<&Incarnation> {
+    match claim.standing() {
+        Standing::Held(worker) => Some(worker),
+        _ => None,
+    }
+}
+
+/// A number below `end` by lot; `None` if there is none.
+fn below(rng: &mut impl Rng, end: usize) -> Option<usize> {
+    (end > 0).then(|| (rng.next_u64() % end as u64) as usize)
+}

@@ -1,0 +1,97 @@
+//! The end: of the run, which one worker seals, and of a worker, which leaves nothing behind.
+
+use thresher_core::ShardId;
+use thresher_ledger::{Claim, PackOptions, PackWhen, Release};
+
+use super::{Worker, WorkerError, WorkerReport, positions};
+
+impl Worker {
+    /// Whether there is nothing to do any more, now or later.
+    pub(super) async fn is_over(&mut self) -> Result<bool, WorkerError> {
+        if !self.running.is_empty() {
+            return Ok(false);
+        }
+        if self.stopped.is_some() {
+            return Ok(true);
+        }
+        if !self.holds.shards().is_empty() || self.book.free_count() > 0 {
+            return Ok(false);
+        }
+        if !self.book.is_finished() {
+            return Ok(false);
+        }
+        if self.grow().await? {
+            return Ok(false);
+        }
+        let seal = self.seal_shard();
+        if self.book.knows(&seal) {
+            return Ok(true);
+        }
+        self.book.add(seal);
+        Ok(false)
+    }
+
+    /// Takes up what was added to the plan meanwhile; says whether there was anything.
+    async fn grow(&mut self) -> Result<bool, WorkerError> {
+        let known = self.plan.segment;
+        let Some(plan) = self.shared.ledger.plan().await? else { return Ok(false) };
+        if plan.segment == known {
+            return Ok(false);
+        }
+        self.plan = plan;
+        self.shards = positions(&self.plan);
+        self.book.extend(self.plan.plan.shards.iter());
+        self.look_for_work().await?;
+        Ok(true)
+    }
+
+    /// The sealing of this round and this extent of the run is claimed like a shard, so that one worker does it.
+    fn seal_shard(&self) -> ShardId {
+        ShardId::new(format!("seal-{}-{}", self.plan.segment, self.control.round))
+    }
+
+    /// Seals the run; `claim` says that it is for us to do (protocol: S).
+    pub(super) async fn seal(&mut self, claim: Claim) -> Result<(), WorkerError> {
+        self.shared.runner.settle().await;
+        self.shared.ledger.seal(&self.pack_options()).await?;
+        match self.shared.ledger.finish(&claim, self.control.round, 0).await? {
+            Release::Done(claim) => self.book.learn(claim),
+            Release::Fenced => self.book.forget(claim.shard()),
+        }
+        Ok(())
+    }
+
+    /// Packs what this worker committed, if enough has come together.
+    pub(super) async fn pack_if_due(&mut self) -> Result<(), WorkerError> {
+        Ok(())
+    }
+
+    /// Packs, gives everything back, and goes (protocol: H5).
+    pub(super) async fn leave(mut self) -> Result<WorkerReport, WorkerError> {
+        self.background.shutdown().await;
+        self.shared.runner.settle().await;
+        let ledger = self.shared.ledger.clone();
+        self.give_back_ended().await?;
+        for claim in self.holds.take_all() {
+            // Fenced: another worker has it already, which is as good.
+            ledger.release(&claim).await?;
+        }
+        if self.settings.exclusive && !self.book.is_finished() {
+            ledger.seal(&self.pack_options()).await?;
+        } else if !self.book.is_finished() {
+            ledger.pack(&self.pack_options()).await?;
+        }
+        if !self.purse.is_unlimited() {
+            ledger.close_tranche(&self.me, self.purse.spent()).await?;
+        }
+        self.beats.shutdown().await;
+        ledger.clear_heartbeat(&self.me).await?;
+        let manifest = ledger.manifest().await?;
+        let thresher_ledger::DoneCounts { graded, solved, faulted } = self.tally;
+        Ok(WorkerReport { graded, solved, faulted, stopped: self.stopped, manifest })
+    }
+
+    fn pack_options(&self) -> PackOptions {
+        PackOptions { raw_bytes: self.settings.pack_bytes, when: PackWhen::Always }
+    }
+}
