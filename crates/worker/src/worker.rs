@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::ending::Outlook;
 use crate::book::Book;
 use crate::event::{Event, Observer};
 use crate::hold::Holds;
@@ -212,8 +213,10 @@ impl Worker {
     pub async fn run(mut self) -> Result<WorkerReport, WorkerError> {
         loop {
             let wake = self.step().await?;
-            if self.is_over().await? {
-                return self.leave().await;
+            match self.outlook().await? {
+                Outlook::Over => return self.leave().await,
+                Outlook::Again => continue,
+                Outlook::Wait => {}
             }
             let stopping = self.stopped.is_some();
             tokio::select! {

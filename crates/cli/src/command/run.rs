@@ -12,7 +12,7 @@ use thresher_core::task::Family;
 use thresher_core::{RolloutId, RunSpec, Secret, Sha256Hex, exit_code};
 use thresher_dataset::{Dataset, Selection};
 use thresher_ledger::{
-    DatasetIdentity, Ledger, LedgerError, LockError, Manifest, RunLock, RunState, StoredPlan,
+    Control, DatasetIdentity, Ledger, LedgerError, LockError, Manifest, RunLock, RunState, StoredPlan,
 };
 use thresher_rollout::engine::EngineParts;
 use thresher_rollout::llm::{self, Llm};
@@ -52,7 +52,7 @@ pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
     let view = Arc::new(View::new(Mode::fitting(args.quiet)));
     let scratch = Scratch::make(&dir).context("failed to make a scratch folder")?;
     let signals = crate::signals::Signals::listen()?;
-    begin_round(&ledger).await?;
+    begin_round(&ledger, &stored).await?;
     let engine = engine(&job, &ledger, fingerprint, built, model, &cache, scratch.path());
     let parts = WorkerParts {
         slots: slots(&job.spec),
@@ -80,16 +80,19 @@ pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
     finish(&worked?, &ledger, &dir, &args, job.spec.samples).await
 }
 
-/// Repeating the command is the word to go on, and to try again what faulted.
-async fn begin_round(ledger: &Ledger) -> Result<(), Failure> {
+/// Repeating the command is the word to go on, and to try again what faulted. Where every rollout has its result, there
+/// is nothing to say.
+async fn begin_round(ledger: &Ledger, stored: &StoredPlan) -> Result<(), Failure> {
+    if ledger.committed().await?.len() == stored.plan.rollout_count() {
+        return Ok(());
+    }
     let now = Clock::system().now_us() / 1_000_000;
-    ledger
-        .change_control(|control| {
-            control.state = RunState::Running;
-            control.round += 1;
-            control.round_began_unix_s = now;
-        })
-        .await?;
+    let again = |control: &mut Control| {
+        control.state = RunState::Running;
+        control.round += 1;
+        control.round_began_unix_s = now;
+    };
+    ledger.change_control(again).await?;
     Ok(())
 }
 

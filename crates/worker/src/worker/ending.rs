@@ -5,30 +5,38 @@ use thresher_ledger::{Claim, PackOptions, PackWhen, Release};
 
 use super::{Worker, WorkerError, WorkerReport, positions};
 
+/// What there is to do for a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outlook {
+    /// Something, at once.
+    Again,
+    /// Perhaps something, once something has happened.
+    Wait,
+    /// Nothing, ever.
+    Over,
+}
+
 impl Worker {
-    /// Whether there is nothing to do any more, now or later.
-    pub(super) async fn is_over(&mut self) -> Result<bool, WorkerError> {
+    /// Whether there is something to do, now or later.
+    pub(super) async fn outlook(&mut self) -> Result<Outlook, WorkerError> {
         if !self.running.is_empty() {
-            return Ok(false);
+            return Ok(Outlook::Wait);
         }
         if self.stopped.is_some() {
-            return Ok(true);
-        }
-        if !self.holds.shards().is_empty() || self.book.free_count() > 0 {
-            return Ok(false);
+            return Ok(Outlook::Over);
         }
         if !self.book.is_finished() {
-            return Ok(false);
+            return Ok(Outlook::Wait);
         }
         if self.grow().await? {
-            return Ok(false);
+            return Ok(Outlook::Again);
         }
         let seal = self.seal_shard();
         if self.book.knows(&seal) {
-            return Ok(true);
+            return Ok(Outlook::Over);
         }
         self.book.add(seal);
-        Ok(false)
+        Ok(Outlook::Again)
     }
 
     /// Takes up what was added to the plan meanwhile; says whether there was anything.
