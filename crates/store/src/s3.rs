@@ -137,7 +137,11 @@ impl ObjectStore for S3 {
 /// An entry of a listing; `None` if its key is not one of ours.
 fn listed(entry: aws_sdk_s3::types::Object) -> Option<ObjectMeta> {
     let path = ObjectPath::parse(entry.key?).ok()?;
-    Some(ObjectMeta { path, size: size(entry.size), tag: ChangeTag::new(entry.e_tag?) })
+    let size = size(entry.size);
+    // Some servers list no ETag; then the time has to do.
+    let by_time = || entry.last_modified.map_or_else(|| size.to_string(), |time| format!("{time}-{size}"));
+    let tag = ChangeTag::new(entry.e_tag.unwrap_or_else(by_time));
+    Some(ObjectMeta { path, size, tag })
 }
 
 fn size(stated: Option<i64>) -> u64 {

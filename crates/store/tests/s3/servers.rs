@@ -1,12 +1,14 @@
 //! Servers for a test, with stores over them.
 
+use std::path::PathBuf;
+
 use thresher_store::{S3, S3Credentials, S3Options};
 use thresher_testkit::{S3Server, S3ServerKind};
 
 /// A server with the folder of its objects; both are gone at the end.
 pub(crate) struct Running {
     pub(crate) server: S3Server,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// Starts a server, or prints that the test is skipped.
@@ -16,7 +18,7 @@ pub(crate) fn start(kind: S3ServerKind) -> Option<Running> {
         eprintln!("skipped: {} is not set; scripts/test installs the server", kind.variable());
         return None;
     };
-    Some(Running { server, _folder: folder })
+    Some(Running { server, folder })
 }
 
 pub(crate) fn options(endpoint: &str) -> S3Options {
@@ -29,6 +31,11 @@ pub(crate) fn options(endpoint: &str) -> S3Options {
 }
 
 impl Running {
+    /// Where versitygw keeps the objects.
+    pub(crate) fn bucket(&self) -> PathBuf {
+        self.folder.path().join(S3Server::BUCKET)
+    }
+
     pub(crate) async fn store(&self) -> S3 {
         S3::connect(S3Server::BUCKET, &options(&self.server.endpoint())).await.unwrap()
     }
