@@ -1,10 +1,23 @@
 //! The plan of a run: which rollouts, in which shards, in which order. A pure function of spec and dataset.
 
+mod durations;
+mod layers;
+mod order;
 pub mod permutation;
+mod shards;
+
+use std::collections::HashSet;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::durations::{Durations, PRIOR_S};
+pub use self::layers::{layer_key, repository};
 use crate::id::{InstanceId, RolloutId, Sha256Hex, ShardId};
+
+/// Seconds of one slot's work that a shard takes where nobody says otherwise: long enough that a claim costs next to
+/// nothing, short enough that a lost worker's shard is soon done again.
+pub const SHARD_S: u32 = 20 * 60;
 
 /// What planning needs to know of a task: everything but its weight.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,15 +41,26 @@ pub struct PlannedRollout {
     pub task: u32,
     /// Sample number.
     pub sample: u32,
+    /// Seconds that it was expected to take when it was planned.
+    pub expected_s: u32,
 }
 
-/// The rollouts that are scheduled together: all samples of the tasks that share one image.
+/// The rollouts that one worker claims at a time: of tasks that share one image, and about as much work as
+/// [`Sizing::shard_s`] says. Once planned it never changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
-    /// Its identity, stable over extensions of the run: derived from the image alone.
+    /// Its identity: derived from the image and its first rollout, which is planned once, so that no other shard of
+    /// the run, planned earlier or later, has it.
     pub shard_id: ShardId,
-    /// Its rollouts, sample-major, so that a run that is cut short has some samples of every task.
+    /// Its rollouts, at least one; sample-major, so that a shard that is cut short has some samples of every task.
     pub rollouts: Vec<PlannedRollout>,
+}
+
+impl Shard {
+    /// Seconds that one slot was expected to need for all of it when it was planned.
+    pub fn expected_s(&self) -> u64 {
+        self.rollouts.iter().map(|rollout| u64::from(rollout.expected_s)).sum()
+    }
 }
 
 /// A row that cannot be run, and why.
@@ -51,105 +75,93 @@ pub struct RefusedRow {
 }
 
 /// A run's plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Tasks in the order of selection.
     pub tasks: Vec<TaskHandle>,
-    /// Shards in the order of work.
+    /// Shards in the order of work: images whose rollouts are expected to take longest first, the shards of one image
+    /// next to each other, and images that are likely to share layers too.
     pub shards: Vec<Shard>,
     /// Rows that were selected and cannot be run.
     pub refused: Vec<RefusedRow>,
 }
 
+/// How large shards are, in time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sizing {
+    /// Seconds of one slot's work that a shard takes at most, unless it is a single rollout that takes longer.
+    pub shard_s: u32,
+    /// What is known of how long rollouts take.
+    pub durations: Durations,
+}
+
+impl Default for Sizing {
+    fn default() -> Self {
+        Self { shard_s: SHARD_S, durations: Durations::default() }
+    }
+}
+
 impl Plan {
-    /// Makes the plan: groups tasks by image in the order in which images first occur.
+    /// Makes the plan where nothing is known of durations.
     pub fn new(
         tasks: Vec<TaskHandle>,
         refused: Vec<RefusedRow>,
-        samples: std::ops::Range<u32>,
+        samples: Range<u32>,
         rollout_id: impl Fn(&TaskHandle, u32) -> RolloutId,
     ) -> Self {
-        let mut groups: Vec<Vec<u32>> = Vec::new();
-        let mut by_image = std::collections::HashMap::new();
-        for (index, task) in tasks.iter().enumerate() {
-            let group = *by_image.entry(task.image.as_str()).or_insert_with(|| {
-                groups.push(Vec::new());
-                groups.len() - 1
-            });
-            groups[group].push(index as u32);
+        Self::sized(tasks, refused, samples, &Sizing::default(), rollout_id)
+    }
+
+    /// Makes the plan: `samples` rollouts of each task, cut into shards, in the order of work.
+    pub fn sized(
+        tasks: Vec<TaskHandle>,
+        refused: Vec<RefusedRow>,
+        samples: Range<u32>,
+        sizing: &Sizing,
+        rollout_id: impl Fn(&TaskHandle, u32) -> RolloutId,
+    ) -> Self {
+        let mut rollouts = Vec::with_capacity(tasks.len() * samples.len());
+        for (task, handle) in tasks.iter().enumerate() {
+            let expected_s = sizing.durations.expected_s(&handle.instance_id);
+            rollouts.extend(samples.clone().map(|sample| PlannedRollout {
+                rollout_id: rollout_id(handle, sample),
+                task: task as u32,
+                sample,
+                expected_s,
+            }));
         }
-        let shards = groups
-            .iter()
-            .map(|group| Shard {
-                shard_id: shard_id(&tasks[group[0] as usize].image),
-                rollouts: samples
-                    .clone()
-                    .flat_map(|sample| group.iter().map(move |&task| (task, sample)))
-                    .map(|(task, sample)| PlannedRollout {
-                        rollout_id: rollout_id(&tasks[task as usize], sample),
-                        task,
-                        sample,
-                    })
-                    .collect(),
-            })
-            .collect();
+        let shards = shards::cut(&tasks, rollouts, sizing.shard_s);
         Self { tasks, shards, refused }
+    }
+
+    /// The rollouts of the plan that are not `known`, in shards of their own: what a run that holds `known` is
+    /// extended by. A rollout that the plan names twice is one rollout.
+    pub fn shards_beyond<'a>(&'a self, mut known: HashSet<&'a RolloutId>, shard_s: u32) -> Vec<Shard> {
+        let rollouts = self.rollouts().filter(|rollout| known.insert(&rollout.rollout_id));
+        shards::cut(&self.tasks, rollouts.cloned().collect(), shard_s)
+    }
+
+    /// Puts the shards into the order of work: needed after shards were added. The order within an image stays where
+    /// durations do not speak against it.
+    pub fn sort_shards(&mut self) {
+        order::sort(&self.tasks, &mut self.shards);
+    }
+
+    /// Every rollout, in the order of work.
+    pub fn rollouts(&self) -> impl Iterator<Item = &PlannedRollout> {
+        self.shards.iter().flat_map(|shard| &shard.rollouts)
     }
 
     /// How many rollouts are planned.
     pub fn rollout_count(&self) -> usize {
         self.shards.iter().map(|shard| shard.rollouts.len()).sum()
     }
-}
 
-fn shard_id(image: &str) -> ShardId {
-    ShardId::new(&Sha256Hex::of(image.as_bytes()).as_str()[..16])
+    /// Seconds that one slot was expected to need for everything when it was planned.
+    pub fn expected_s(&self) -> u64 {
+        self.shards.iter().map(Shard::expected_s).sum()
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::id::{RolloutKey, Sha256Hex};
-
-    fn task(id: &str, image: &str) -> TaskHandle {
-        TaskHandle {
-            instance_id: InstanceId::new(id),
-            row_sha256: Sha256Hex::of(id.as_bytes()),
-            image: image.into(),
-            row: 0,
-        }
-    }
-
-    fn id(task: &TaskHandle, sample: u32) -> RolloutId {
-        let sha = Sha256Hex::of(b"");
-        RolloutId::derive(&RolloutKey {
-            instance_id: &task.instance_id,
-            row_sha256: &task.row_sha256,
-            agent_sha256: &sha,
-            model_sha256: &sha,
-            sample,
-        })
-    }
-
-    #[test]
-    fn shards_hold_all_samples_of_the_tasks_of_one_image() {
-        let tasks = vec![task("a", "x"), task("b", "y"), task("c", "x")];
-        let plan = Plan::new(tasks, vec![], 0..2, id);
-        let shape: Vec<Vec<(u32, u32)>> = plan
-            .shards
-            .iter()
-            .map(|shard| shard.rollouts.iter().map(|rollout| (rollout.task, rollout.sample)).collect())
-            .collect();
-        assert_eq!(shape, [vec![(0, 0), (2, 0), (0, 1), (2, 1)], vec![(1, 0), (1, 1)]]);
-    }
-
-    #[test]
-    fn an_extension_keeps_shard_and_rollout_ids() {
-        let tasks = vec![task("a", "x"), task("b", "y")];
-        let small = Plan::new(tasks.clone(), vec![], 0..1, id);
-        let large = Plan::new(tasks, vec![], 0..3, id);
-        assert_eq!(small.shards[1].shard_id, large.shards[1].shard_id);
-        assert_eq!(small.shards[0].rollouts[0], large.shards[0].rollouts[0]);
-        assert_eq!(large.rollout_count(), 6);
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::plan::SHARD_S;
 use crate::trajectory::ToolMode;
 
 /// A whole job.
@@ -34,6 +35,14 @@ pub struct RunSpec {
     /// Rollouts at a time; the number of processors if absent.
     #[serde(default)]
     pub concurrency: Option<u32>,
+    /// How long rollouts take, so that the longest begin first: a JSON file `{"instance_id": seconds, "prefix*":
+    /// seconds}`, or the directory of a former run, whose times are taken. What it does not know is guessed from the
+    /// repository, and then from all that it knows.
+    #[serde(default)]
+    pub durations: Option<String>,
+    /// Seconds of one slot's work that a worker claims at a time.
+    #[serde(default = "shard_s")]
+    pub shard_s: u32,
     /// Limits of the whole run.
     #[serde(default)]
     pub budget: BudgetSpec,
@@ -461,6 +470,10 @@ pub struct BudgetSpec {
 
 fn one() -> u32 {
     1
+}
+
+fn shard_s() -> u32 {
+    SHARD_S
 }
 
 fn two() -> u32 {

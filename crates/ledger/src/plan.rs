@@ -3,19 +3,19 @@
 //! A segment is two objects, rows first: the JSON object is the segment's commit. Rows without it are what a
 //! killed planner left.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use thresher_core::plan::{Plan, PlannedRollout, RefusedRow, Shard, TaskHandle};
+use thresher_core::plan::{Plan, RefusedRow, TaskHandle};
 use thresher_core::run_spec::identity_difference;
 use thresher_core::task::Family;
-use thresher_core::{InstanceId, RolloutId, RunId, RunSpec, Sha256Hex, ShardId};
+use thresher_core::{RunId, RunSpec, Sha256Hex};
 use thresher_store::{ObjectStore, StoreError};
 
-use crate::codec;
+use crate::codec::{self, PROTOCOL};
 use crate::layout::Layout;
-use crate::schema::{PlanRow, read_plan_rows, write_plan_rows};
+use crate::schema::{PlanRows, read_plan_rows, write_plan_rows};
 use crate::{Ledger, LedgerError};
 
 /// Which dataset a plan was made from.
@@ -38,9 +38,9 @@ pub struct StoredPlan {
     pub spec: RunSpec,
     /// The dataset.
     pub dataset: DatasetIdentity,
-    /// All tasks, shards, rollouts and refused rows of all segments.
+    /// All tasks, shards, rollouts and refused rows of all segments; the shards in the order of work over all of them.
     pub plan: Plan,
-    /// Number of the newest segment.
+    /// Number of the last segment that was read.
     pub segment: u32,
 }
 
@@ -48,6 +48,9 @@ pub struct StoredPlan {
 #[derive(Debug, Serialize, Deserialize)]
 struct SegmentObject {
     run_id: RunId,
+    /// Whoever is to work on the run must speak this one. Plans from before there were versions have none.
+    #[serde(default)]
+    protocol: u32,
     segment: u32,
     content: Option<SegmentContent>,
 }
@@ -69,13 +72,20 @@ struct SegmentCounts {
 }
 
 impl Ledger {
-    /// Reads the plan; `None` if there is none yet.
+    /// Reads the plan (protocol: P1); `None` if there is none yet.
     pub async fn plan(&self) -> Result<Option<StoredPlan>, LedgerError> {
-        Ok(self.read_segments().await?.union)
+        Ok(self.read_segments(Segments::default()).await?.union)
     }
 
-    /// Stores what `plan` adds to the run: the whole plan the first time, later the rollouts that no earlier
-    /// segment holds, or nothing. Returns the union.
+    /// Adds to `known` the segments that came after it (protocol: P6). If there are none, that costs one request.
+    pub async fn plan_after(&self, known: StoredPlan) -> Result<StoredPlan, LedgerError> {
+        let segments = Segments { last: known.segment, union: Some(known), unsorted: false };
+        let segments = self.read_segments(segments).await?;
+        Ok(segments.union.expect("reading on keeps what is known"))
+    }
+
+    /// Stores what `plan` adds to the run (protocol: P1 to P5): the whole plan the first time, later the rollouts that
+    /// no earlier segment holds, in shards of their own, or nothing. Returns the union.
     ///
     /// The same arguments on the same prefix write the same bytes. [`LedgerError::DifferentJob`] if `spec` or
     /// `dataset` is not the one that the run was started with.
@@ -85,65 +95,66 @@ impl Ledger {
         dataset: &DatasetIdentity,
         plan: &Plan,
     ) -> Result<StoredPlan, LedgerError> {
+        let mut segments = Segments::default();
         loop {
-            let Segments { union, last } = self.read_segments().await?;
-            if let Some(stored) = &union {
+            segments = self.read_segments(segments).await?;
+            if let Some(stored) = &segments.union {
                 refuse_different(stored, spec, dataset)?;
             }
-            let rows = added_rows(union.as_ref().map(|stored| &stored.plan), plan);
-            if let Some(stored) = union
-                && rows.is_empty()
-            {
-                return Ok(stored);
+            let rows = added_rows(segments.union.as_ref().map(|stored| &stored.plan), plan, spec.shard_s);
+            if rows.shards.is_empty() && segments.union.is_some() {
+                break;
             }
-            self.write_segment(last + 1, spec, dataset, plan, &rows).await?;
+            let (spec, dataset, refused) = (spec.clone(), dataset.clone(), plan.refused.clone());
+            let content =
+                |rows_sha256| SegmentContent { spec, dataset, counts: counts(&rows), rows_sha256, refused };
+            if let Some(content) = self.write_segment(segments.last + 1, &rows, content).await? {
+                segments.add(content, rows);
+                break;
+            }
         }
+        Ok(segments.sorted().union.expect("a segment was there, or was added"))
     }
 
-    /// Tries to create a segment. Whether it won is for the caller to read: another planner may have been first.
+    /// Tries to create a segment, and gives its content if it was this call that did. Otherwise another planner was
+    /// first, or the answer got lost: the store knows.
     async fn write_segment(
         &self,
         segment: u32,
-        spec: &RunSpec,
-        dataset: &DatasetIdentity,
-        plan: &Plan,
-        rows: &[PlanRow],
-    ) -> Result<(), LedgerError> {
+        rows: &PlanRows,
+        content: impl FnOnce(Sha256Hex) -> SegmentContent,
+    ) -> Result<Option<SegmentContent>, LedgerError> {
         let bytes = write_plan_rows(rows)?;
         let rows_path = self.layout.plan_rows(segment)?;
         let ours = self.create(&rows_path, bytes.clone()).await?
             || self.read(&rows_path).await?.is_some_and(|found| found == bytes);
-        let content = ours.then(|| SegmentContent {
-            spec: spec.clone(),
-            dataset: dataset.clone(),
-            counts: counts(rows),
-            rows_sha256: Sha256Hex::of(&bytes),
-            refused: plan.refused.clone(),
-        });
-        let object = SegmentObject { run_id: self.run.clone(), segment, content };
-        self.create(&self.layout.plan_json(segment)?, codec::plain(&object)).await?;
-        Ok(())
+        let content = ours.then(|| content(Sha256Hex::of(&bytes)));
+        let object = SegmentObject { run_id: self.run.clone(), protocol: PROTOCOL, segment, content };
+        let created = self.create(&self.layout.plan_json(segment)?, codec::plain(&object)).await?;
+        Ok(object.content.filter(|_| created))
     }
 
-    async fn read_segments(&self) -> Result<Segments, LedgerError> {
-        let mut segments = Segments { union: None, last: 0 };
+    /// Reads the segments after those that `segments` holds.
+    async fn read_segments(&self, mut segments: Segments) -> Result<Segments, LedgerError> {
         loop {
             let number = segments.last + 1;
             let path = self.layout.plan_json(number)?;
-            let Some(bytes) = self.read(&path).await? else { return Ok(segments) };
-            let object: SegmentObject = codec::parse(path.as_str(), &bytes)?;
+            let Some(bytes) = self.read(&path).await? else { return Ok(segments.sorted()) };
+            let object = parse_segment(path.as_str(), &bytes)?;
             if object.run_id != self.run {
                 return Err(LedgerError::WrongRun { expected: self.run.clone(), found: object.run_id });
             }
-            segments.last = number;
-            if let Some(content) = object.content {
-                let rows = self.read_rows(number, &content.rows_sha256).await?;
-                segments.add(content, rows);
+            match object.content {
+                Some(content) => {
+                    let rows = self.read_rows(number, &content.rows_sha256).await?;
+                    segments.add(content, rows);
+                }
+                None => segments.pass(),
             }
         }
     }
 
-    async fn read_rows(&self, segment: u32, sha256: &Sha256Hex) -> Result<Vec<PlanRow>, LedgerError> {
+    async fn read_rows(&self, segment: u32, sha256: &Sha256Hex) -> Result<PlanRows, LedgerError> {
         let path = self.layout.plan_rows(segment)?;
         let bytes: Bytes = self.store.get(&path).await?.bytes;
         if Sha256Hex::of(&bytes) != *sha256 {
@@ -153,29 +164,49 @@ impl Ledger {
     }
 }
 
+/// Decodes the JSON half of a segment; [`LedgerError::OtherProtocol`] if this program cannot work on the run.
+fn parse_segment(path: &str, bytes: &[u8]) -> Result<SegmentObject, LedgerError> {
+    let object: SegmentObject = codec::parse(path, bytes)?;
+    if object.protocol != PROTOCOL {
+        let (path, found) = (path.to_owned(), object.protocol);
+        return Err(LedgerError::OtherProtocol { path, found, known: PROTOCOL });
+    }
+    Ok(object)
+}
+
 /// Reads the id of the run that is stored under `layout`'s prefix.
 pub(crate) async fn stored_run(store: &dyn ObjectStore, layout: &Layout) -> Result<RunId, LedgerError> {
     let path = layout.plan_json(1)?;
     match store.get(&path).await {
-        Ok(object) => Ok(codec::parse::<SegmentObject>(path.as_str(), &object.bytes)?.run_id),
+        Ok(object) => Ok(parse_segment(path.as_str(), &object.bytes)?.run_id),
         Err(StoreError::NotFound { .. }) => Err(LedgerError::NoRun { place: layout.prefix().to_owned() }),
         Err(error) => Err(error.into()),
     }
 }
 
+/// The segments that were read so far.
+#[derive(Default)]
 struct Segments {
     union: Option<StoredPlan>,
-    /// Number of the last segment that exists, 0 if none does.
+    /// Number of the last one, 0 if there is none.
     last: u32,
+    /// Whether shards were added behind those that are in the order of work.
+    unsorted: bool,
 }
 
 impl Segments {
-    fn add(&mut self, content: SegmentContent, rows: Vec<PlanRow>) {
+    /// Goes on behind a segment without content.
+    fn pass(&mut self) {
+        self.last += 1;
+        if let Some(stored) = &mut self.union {
+            stored.segment = self.last;
+        }
+    }
+
+    fn add(&mut self, content: SegmentContent, rows: PlanRows) {
         let SegmentContent { spec, dataset, refused, counts: _, rows_sha256: _ } = content;
-        let mut plan = self.union.take().map_or_else(
-            || Plan { tasks: Vec::new(), shards: Vec::new(), refused: Vec::new() },
-            |stored| stored.plan,
-        );
+        self.last += 1;
+        let mut plan = self.union.take().map(|stored| stored.plan).unwrap_or_default();
         extend(&mut plan, rows);
         for row in refused {
             if !plan.refused.contains(&row) {
@@ -183,73 +214,54 @@ impl Segments {
             }
         }
         self.union = Some(StoredPlan { spec, dataset, plan, segment: self.last });
+        self.unsorted = true;
+    }
+
+    /// Puts the shards of all segments into the order of work: once, after many.
+    fn sorted(mut self) -> Self {
+        if let Some(stored) = self.union.as_mut().filter(|_| self.unsorted) {
+            stored.plan.sort_shards();
+        }
+        Self { unsorted: false, ..self }
     }
 }
 
-/// Adds a segment's rollouts to the plan. Tasks and shards that are known keep their places.
-fn extend(plan: &mut Plan, rows: Vec<PlanRow>) {
-    let mut tasks: HashMap<(InstanceId, Sha256Hex), u32> = HashMap::new();
-    for (at, task) in plan.tasks.iter().enumerate() {
-        tasks.insert((task.instance_id.clone(), task.row_sha256.clone()), at as u32);
+/// Adds a segment's rollouts to the plan. Tasks that are known keep their places, and shards all that is theirs.
+fn extend(plan: &mut Plan, rows: PlanRows) {
+    let PlanRows { tasks, shards } = rows;
+    let key = |task: &TaskHandle| (task.instance_id.clone(), task.row_sha256.clone());
+    let known: HashMap<_, u32> = plan.tasks.iter().map(key).zip(0..).collect();
+    let mut places = HashMap::new();
+    for (position, task) in tasks {
+        let place = known.get(&key(&task)).copied();
+        places.insert(position, place.unwrap_or(plan.tasks.len() as u32));
+        if place.is_none() {
+            plan.tasks.push(task);
+        }
     }
-    let mut shards: HashMap<ShardId, usize> =
-        plan.shards.iter().enumerate().map(|(at, shard)| (shard.shard_id.clone(), at)).collect();
-    let mut selected: Vec<&PlanRow> = rows.iter().collect();
-    selected.sort_by_key(|row| row.task);
-    for row in selected {
-        tasks.entry(task_key(row)).or_insert_with(|| {
-            plan.tasks.push(handle(row));
-            plan.tasks.len() as u32 - 1
-        });
-    }
-    for row in &rows {
-        let task = tasks[&task_key(row)];
-        let shard = *shards.entry(ShardId::new(&row.shard_id)).or_insert_with_key(|shard_id| {
-            plan.shards.push(Shard { shard_id: shard_id.clone(), rollouts: Vec::new() });
-            plan.shards.len() - 1
-        });
-        let rollout_id = RolloutId::new(&row.rollout_id);
-        plan.shards[shard].rollouts.push(PlannedRollout { rollout_id, task, sample: row.sample });
+    for mut shard in shards {
+        shard.rollouts.iter_mut().for_each(|rollout| rollout.task = places[&rollout.task]);
+        plan.shards.push(shard);
     }
 }
 
-fn task_key(row: &PlanRow) -> (InstanceId, Sha256Hex) {
-    (InstanceId::new(&row.instance_id), Sha256Hex::new(&row.row_sha256))
+/// What `plan` adds to what is `known`.
+fn added_rows(known: Option<&Plan>, plan: &Plan, shard_s: u32) -> PlanRows {
+    let known = known.iter().flat_map(|known| known.rollouts()).map(|rollout| &rollout.rollout_id);
+    let shards = plan.shards_beyond(known.collect(), shard_s);
+    let used = shards.iter().flat_map(|shard| &shard.rollouts).map(|rollout| rollout.task);
+    let used: BTreeSet<u32> = used.collect();
+    let tasks = used.into_iter().map(|task| (task, plan.tasks[task as usize].clone())).collect();
+    PlanRows { tasks, shards }
 }
 
-fn handle(row: &PlanRow) -> TaskHandle {
-    let (instance_id, row_sha256) = task_key(row);
-    TaskHandle { instance_id, row_sha256, image: row.image.clone(), row: row.row }
-}
-
-/// The rows of `plan` whose rollouts `known` does not have, in the order of work. A rollout that the plan names
-/// twice (a dataset may hold a row twice) is one rollout.
-fn added_rows(known: Option<&Plan>, plan: &Plan) -> Vec<PlanRow> {
-    let known = known.iter().flat_map(|known| &known.shards).flat_map(|shard| &shard.rollouts);
-    let mut seen: HashSet<&RolloutId> = known.map(|rollout| &rollout.rollout_id).collect();
-    let rollouts = plan.shards.iter().flat_map(|shard| shard.rollouts.iter().map(move |of| (shard, of)));
-    let added = rollouts.filter(|(_, rollout)| seen.insert(&rollout.rollout_id));
-    added.map(|(shard, rollout)| plan_row(plan, shard, rollout)).collect()
-}
-
-fn plan_row(plan: &Plan, shard: &Shard, rollout: &PlannedRollout) -> PlanRow {
-    let task = &plan.tasks[rollout.task as usize];
-    PlanRow {
-        shard_id: shard.shard_id.to_string(),
-        rollout_id: rollout.rollout_id.to_string(),
-        sample: rollout.sample,
-        task: rollout.task,
-        instance_id: task.instance_id.to_string(),
-        row: task.row,
-        row_sha256: task.row_sha256.to_string(),
-        image: task.image.clone(),
+fn counts(rows: &PlanRows) -> SegmentCounts {
+    let rollouts: usize = rows.shards.iter().map(|shard| shard.rollouts.len()).sum();
+    SegmentCounts {
+        tasks: rows.tasks.len() as u64,
+        shards: rows.shards.len() as u64,
+        rollouts: rollouts as u64,
     }
-}
-
-fn counts(rows: &[PlanRow]) -> SegmentCounts {
-    let tasks: HashSet<u32> = rows.iter().map(|row| row.task).collect();
-    let shards: HashSet<&str> = rows.iter().map(|row| row.shard_id.as_str()).collect();
-    SegmentCounts { tasks: tasks.len() as u64, shards: shards.len() as u64, rollouts: rows.len() as u64 }
 }
 
 fn refuse_different(

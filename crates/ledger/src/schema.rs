@@ -27,7 +27,7 @@ use thresher_core::RolloutRecord;
 
 use self::column::{Column, arrow_schema};
 pub use self::document::document;
-pub(crate) use self::plan_rows::{PlanRow, read_plan_rows, write_plan_rows};
+pub(crate) use self::plan_rows::{PlanRows, read_plan_rows, write_plan_rows};
 pub(crate) use self::writer::{Encoded, TableWriter};
 
 /// The tables of a run.

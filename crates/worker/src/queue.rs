@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     fn pending(shard: &str, id: &str) -> Pending {
-        let rollout = PlannedRollout { rollout_id: RolloutId::new(id), task: 0, sample: 0 };
+        let rollout = PlannedRollout { rollout_id: RolloutId::new(id), task: 0, sample: 0, expected_s: 1 };
         Pending { shard: ShardId::new(shard), rollout, attempt: 1, tries: 1, ungraded: false }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thresher_core::id::RolloutKey;
 use thresher_core::outcome::Tally;
-use thresher_core::plan::{Plan, RefusedRow, TaskHandle};
+use thresher_core::plan::{Plan, RefusedRow, Sizing, TaskHandle};
 use thresher_core::record::{
     PatchRecord, PolicyIdentity, RolloutRecord, SCHEMA_VERSION, SandboxIdentity, TaskIdentity, TestResult,
     Timings, Totals,
@@ -45,8 +45,13 @@ pub(crate) fn dataset() -> DatasetIdentity {
     }
 }
 
-/// Tasks `0..tasks`, three to an image; the last row is refused.
+/// Tasks `0..tasks` on three images; the last row is refused.
 pub(crate) fn plan(tasks: u32, samples: std::ops::Range<u32>) -> Plan {
+    sized_plan(tasks, samples, &Sizing::default())
+}
+
+/// The same with known durations.
+pub(crate) fn sized_plan(tasks: u32, samples: std::ops::Range<u32>, sizing: &Sizing) -> Plan {
     let handles = (0..tasks).map(|at| TaskHandle {
         instance_id: InstanceId::new(format!("task-{at:03}")),
         row_sha256: Sha256Hex::of(&at.to_le_bytes()),
@@ -54,7 +59,7 @@ pub(crate) fn plan(tasks: u32, samples: std::ops::Range<u32>) -> Plan {
         row: at.into(),
     });
     let refused = RefusedRow { row: 99, instance_id: None, reason: "its statement is empty".into() };
-    Plan::new(handles.collect(), vec![refused], samples, rollout_id)
+    Plan::sized(handles.collect(), vec![refused], samples, sizing, rollout_id)
 }
 
 fn rollout_id(task: &TaskHandle, sample: u32) -> RolloutId {

@@ -6,6 +6,7 @@ mod conflicts;
 mod fixtures;
 mod hooked;
 mod kill;
+mod plan;
 mod readers;
 mod run;
 mod schema;
