@@ -5,6 +5,8 @@
     reason = "a test that cannot go on says so by panicking, or that it is skipped"
 )]
 
+#[path = "s3/answers.rs"]
+mod answers;
 #[path = "s3/outage.rs"]
 mod outage;
 #[path = "s3/servers.rs"]

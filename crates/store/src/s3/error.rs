@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::sync::Arc;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId as _;
 
@@ -25,8 +26,10 @@ pub(super) struct Failure {
 enum Kind {
     /// The server said so.
     Answer,
-    /// The request never left: it is not valid, or there are no credentials to sign it with.
+    /// The request never left: it is not valid.
     Unsent,
+    /// The request never left: there are no credentials to sign it with.
+    Unsigned,
     /// No answer, or none that can be understood; the request may have taken effect.
     Unknown,
 }
@@ -45,6 +48,9 @@ impl Failure {
                 let request = error.request_id().map_or_else(String::new, |id| format!(" (request {id})"));
                 let status = status.unwrap_or_default();
                 (Kind::Answer, code.to_owned(), format!("{status} {code}: {message}{request}"))
+            }
+            SdkError::DispatchFailure(_) if lacks_credentials(&error) => {
+                (Kind::Unsigned, String::new(), chain(&error))
             }
             SdkError::ConstructionFailure(_) => (Kind::Unsent, String::new(), chain(&error)),
             SdkError::DispatchFailure(failure) if failure.is_user() => {
@@ -65,16 +71,22 @@ impl Failure {
     }
 }
 
-/// Error and causes, each in its own words.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+/// Whether there are no credentials anywhere. That a place which has them does not answer is another matter: it may
+/// pass.
+fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
+    causes(error).filter_map(<dyn Error>::downcast_ref).any(|error| {
+        matches!(error, CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_))
+    })
+}
+
+/// Error and causes in one line, each in its own words.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let texts: Vec<String> = causes(error).map(ToString::to_string).collect();
+    texts.join(": ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
 }
 
 /// What a request was about.
@@ -102,9 +114,7 @@ impl Target<'_> {
         match failure.kind {
             Kind::Answer => self.answered(failure),
             Kind::Unsent => StoreError::Rejected { path: self.path(), source: failure.source() },
-            Kind::Unknown if failure.text.contains("no providers in chain provided credentials") => {
-                StoreError::Denied { path: self.path(), source: failure.source() }
-            }
+            Kind::Unsigned => StoreError::Denied { path: self.path(), source: failure.source() },
             Kind::Unknown => StoreError::Io { path: self.path(), source: failure.source() },
         }
     }

@@ -82,3 +82,18 @@ fn a_request_without_an_answer_may_have_taken_effect() {
     assert_eq!(variant(&error), "Io");
     assert!(error.to_string().contains("too slow"), "{error}");
 }
+
+#[test]
+fn missing_credentials_are_not_a_passing_failure() {
+    for (cause, expected) in [
+        (CredentialsError::not_loaded_no_source(), "Denied"),
+        (CredentialsError::invalid_configuration("a profile refers to itself"), "Denied"),
+        (CredentialsError::provider_timed_out(std::time::Duration::from_secs(1)), "Io"),
+        (CredentialsError::provider_error("the role's server is away"), "Io"),
+    ] {
+        let text = cause.to_string();
+        let unsigned = aws_sdk_s3::error::ConnectorError::other(Box::new(cause), None);
+        let error = SdkError::<aws_sdk_s3::operation::put_object::PutObjectError>::dispatch_failure(unsigned);
+        assert_eq!(variant(&TARGET.error(Failure::of(error))), expected, "{text}");
+    }
+}
