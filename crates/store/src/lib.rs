@@ -150,7 +150,8 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug + 'static {
     async fn head(&self, path: &ObjectPath) -> Result<ObjectMeta, StoreError>;
 
     /// Lists the objects whose path begins with `prefix` (as text, so end it with `/` to mean a folder), sorted;
-    /// with `after`, only those whose path is greater than it as text. What lies before costs nothing.
+    /// with `after`, only those whose path is greater than it as text. What lies before costs
+    /// next to nothing.
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectMeta>, StoreError>;
 
     /// Removes an object; removing one that is not there is no error.
