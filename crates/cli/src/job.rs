@@ -79,6 +79,9 @@ impl Job {
         if spec.concurrency == Some(0) {
             return Err(Failure::usage("concurrency must be at least 1"));
         }
+        if spec.shard_s == 0 {
+            return Err(Failure::usage("shard_s must be at least 1 second"));
+        }
         Ok(())
     }
 

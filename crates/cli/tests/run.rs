@@ -60,6 +60,35 @@ fn more_samples_are_added_to_those_that_are_there() {
 }
 
 #[test]
+fn durations_of_a_file_or_a_former_run_decide_shards_and_order() {
+    let home = Home::new();
+    home.write("times.json", r#"{"small__answer-2": 900, "small__*": 100}"#);
+    let oracle = "agent: { name: oracle }\nsamples: 3\n";
+    let sized = job(&home, "sized", &rows(3), &format!("{oracle}durations: times.json\n"));
+    let plan = |job: &str| home.run(job, "out").args(["--dry-run"]).expect(0).json()["plan"].clone();
+    let (planned, again) = (plan(&sized), plan(&sized));
+    assert_eq!(planned, again);
+    let seconds = |plan: &serde_json::Value| -> Vec<Vec<u64>> {
+        let of = |shard: &serde_json::Value| -> Vec<u64> {
+            let rollouts = shard["rollouts"].as_array().unwrap().iter();
+            rollouts.map(|rollout| rollout["expected_s"].as_u64().unwrap()).collect()
+        };
+        plan["shards"].as_array().unwrap().iter().map(of).collect()
+    };
+    assert_eq!(seconds(&planned), [vec![900], vec![900], vec![900], vec![100; 6]]);
+
+    let wrong = job(&home, "wrong", &rows(3), &format!("{oracle}durations: time.json\n"));
+    let refused = home.run(&wrong, "out").args(["--dry-run"]).expect(2);
+    assert!(refused.stderr.contains("did you mean `times.json`?"), "{}", refused.stderr);
+
+    // What the harmless tasks took is far from the guess of those who know nothing.
+    home.run(&job(&home, "first", &rows(2), oracle), "former").expect(0);
+    let learned = job(&home, "learned", &rows(3), &format!("{oracle}durations: former\n"));
+    let learned = seconds(&plan(&learned));
+    assert!(learned.len() == 1 && learned[0].iter().all(|seconds| *seconds < 100), "{learned:?}");
+}
+
+#[test]
 fn refusals_have_their_code_and_say_what_to_change() {
     let home = Home::new();
     let good = job(&home, "good", &rows(1), "agent: { name: oracle }\n");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde_json::json;
 use thresher_core::id::RolloutKey;
-use thresher_core::plan::Plan;
+use thresher_core::plan::{Durations, PRIOR_S, Plan, Sizing};
 use thresher_core::run_spec::{AgentName, DatasetFamily};
 use thresher_core::task::Family;
 use thresher_core::{RolloutId, RunSpec, Secret, Sha256Hex, exit_code};
@@ -22,17 +22,20 @@ use thresher_worker::{EngineRunner, OnDrain, Runner, StopCause, Worker, WorkerPa
 use super::{print, print_json, report};
 use crate::args::RunArgs;
 use crate::backend::{self, Built};
+use crate::durations;
 use crate::exit::{Failure, WithCode as _};
 use crate::job::Job;
 use crate::progress::{Mode, View};
 use crate::run_dir::{self, Scratch};
+use crate::table;
 
 /// Runs the job.
 pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
     let job = Job::from_args(&args)?;
     let dataset = open_dataset(&job)?;
     let selection = dataset.plan(&job.spec.dataset.select).code(exit_code::DATA)?;
-    let plan = plan(&job.spec, selection);
+    let durations = durations::read(&job, &selection.tasks).await?;
+    let plan = plan(&job.spec, selection, durations);
     if args.dry_run {
         return dry_run(&job, &plan, args.json);
     }
@@ -104,15 +107,16 @@ fn open_dataset(job: &Job) -> Result<Dataset, Failure> {
     Dataset::open(&job.spec.dataset, &job.base).code(exit_code::DATA)
 }
 
-/// Makes the plan: a pure function of spec and selection.
-fn plan(spec: &RunSpec, selection: Selection) -> Plan {
+/// Makes the plan: a pure function of spec, selection and durations.
+fn plan(spec: &RunSpec, selection: Selection, durations: Durations) -> Plan {
     let agent_sha256 = agent::identity_sha256(&spec.agent);
     let model = spec.model.as_ref().filter(|_| needs_model(spec));
     let model = model.map(
         |model| json!({ "name": model.name, "sampling": model.sampling, "extra_body": model.extra_body }),
     );
     let model_sha256 = Sha256Hex::of(json!(model).to_string().as_bytes());
-    Plan::new(selection.tasks, selection.refused, 0..spec.samples, |task, sample| {
+    let sizing = Sizing { shard_s: spec.shard_s, durations };
+    Plan::sized(selection.tasks, selection.refused, 0..spec.samples, &sizing, |task, sample| {
         RolloutId::derive(&RolloutKey {
             instance_id: &task.instance_id,
             row_sha256: &task.row_sha256,
@@ -154,10 +158,11 @@ fn dry_run(job: &Job, plan: &Plan, as_json: bool) -> Result<i32, Failure> {
     let model = spec.model.as_ref().filter(|_| needs_model(spec)).map_or("none", |model| model.name.as_str());
     let mut lines = vec![
         format!("dataset   {}", spec.dataset.path),
-        format!("tasks     {} in {} shards (one per image)", plan.tasks.len(), plan.shards.len()),
+        format!("tasks     {} in {} shards", plan.tasks.len(), plan.shards.len()),
         format!("rollouts  {} ({} samples per task)", plan.rollout_count(), spec.samples),
         format!("agent     {}, model {model}", spec.agent.name.as_str()),
         format!("sandbox   {}, {} at a time", spec.sandbox.backend.as_str(), slots(spec)),
+        expectation(spec, plan),
         format!(
             "at most   {} agent steps",
             plan.rollout_count() as u64 * u64::from(spec.agent.max_steps_hard)
@@ -174,6 +179,21 @@ fn dry_run(job: &Job, plan: &Plan, as_json: bool) -> Result<i32, Failure> {
     lines.extend(plan.refused.iter().map(refused));
     print(&lines.join("\n"))?;
     Ok(exit_code::OK)
+}
+
+/// How long it should take, with what the plan knows of durations.
+fn expectation(spec: &RunSpec, plan: &Plan) -> String {
+    let whole_ms = plan.expected_s() * 1_000;
+    let longest_ms = plan.rollouts().map(|rollout| u64::from(rollout.expected_s) * 1_000).max().unwrap_or(0);
+    let time = table::duration(longest_ms.max(whole_ms / slots(spec) as u64));
+    let source = match &spec.durations {
+        Some(durations) => format!("by {durations}"),
+        None => format!(
+            "at {} per rollout; state durations to know better",
+            table::duration(u64::from(PRIOR_S) * 1_000)
+        ),
+    };
+    format!("expected  {time} ({source})")
 }
 
 fn cost_bound(spec: &RunSpec, plan: &Plan) -> Option<f64> {
