@@ -56,9 +56,9 @@ async fn measure(store: Arc<dyn ObjectStore>, plan: &Plan) -> Result<Value, Box<
     let stored = ledger.plan().await?.ok_or("the plan is not there")?;
     let read_s = begun.elapsed().as_secs_f64();
     let begun = Instant::now();
-    let stored = ledger.plan_after(stored).await?;
+    let later = ledger.plan_after(&stored).await?;
     let follow_s = begun.elapsed().as_secs_f64();
-    if stored.plan != *plan {
+    if stored.plan != *plan || later.is_some() {
         return Err("the stored plan is another one".into());
     }
     Ok(json!({ "extend_s": extend_s, "read_s": read_s, "follow_s": follow_s }))

@@ -77,11 +77,15 @@ impl Ledger {
         Ok(self.read_segments(Segments::default()).await?.union)
     }
 
-    /// Adds to `known` the segments that came after it (protocol: P6). If there are none, that costs one request.
-    pub async fn plan_after(&self, known: StoredPlan) -> Result<StoredPlan, LedgerError> {
-        let segments = Segments { last: known.segment, union: Some(known), unsorted: false };
-        let segments = self.read_segments(segments).await?;
-        Ok(segments.union.expect("reading on keeps what is known"))
+    /// Reads the segments that came after `known`, and gives the union (protocol: P6); `None`, for one request, if
+    /// there are none.
+    pub async fn plan_after(&self, known: &StoredPlan) -> Result<Option<StoredPlan>, LedgerError> {
+        let next = self.layout.plan_json(known.segment + 1)?;
+        if self.read(&next).await?.is_none() {
+            return Ok(None);
+        }
+        let segments = Segments { union: Some(known.clone()), last: known.segment, unsorted: false };
+        Ok(self.read_segments(segments).await?.union)
     }
 
     /// Stores what `plan` adds to the run (protocol: P1 to P5): the whole plan the first time, later the rollouts that

@@ -48,7 +48,7 @@ impl Durations {
     /// task's own, the longest prefix of its id, the mean of its repository, the mean of everything, [`PRIOR_S`].
     pub fn expected_s(&self, instance: &InstanceId) -> u32 {
         let known = self.of_task(instance.as_str()).or_else(|| self.of_repository(instance.as_str()));
-        known.or(self.overall).map_or(PRIOR_S, |seconds| seconds.round().clamp(1.0, u32::MAX.into()) as u32)
+        known.or(self.overall).map_or(PRIOR_S, |seconds| seconds.round().clamp(1.0, i32::MAX.into()) as u32)
     }
 
     /// Whether something is known of the task, or of its repository.

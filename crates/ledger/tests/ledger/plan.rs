@@ -187,14 +187,15 @@ async fn a_worker_reads_on_from_the_plan_that_it_has() {
     for name in ["plan/00000001.json", "plan/00000001.parquet"] {
         store.delete(&ObjectPath::parse(name).unwrap()).await.unwrap();
     }
-    assert_eq!(ledger.plan_after(first).await.unwrap(), second);
-    assert_eq!(ledger.plan_after(second.clone()).await.unwrap(), second);
+    assert_eq!(ledger.plan_after(&first).await.unwrap().as_ref(), Some(&second));
+    assert_eq!(ledger.plan_after(&second).await.unwrap(), None);
 
     let closed = ObjectPath::parse("plan/00000003.json").unwrap();
     let json = format!(
         r#"{{"format": 1, "body": {{"run_id": "test-run", "protocol": {PROTOCOL}, "segment": 3, "content": null}}}}"#
     );
     store.put(&closed, json.into(), PutMode::Create).await.unwrap();
-    let passed = ledger.plan_after(second.clone()).await.unwrap();
+    let passed = ledger.plan_after(&second).await.unwrap().unwrap();
     assert_eq!((&passed.plan, passed.segment), (&second.plan, 3));
+    assert_eq!(ledger.plan_after(&passed).await.unwrap(), None);
 }

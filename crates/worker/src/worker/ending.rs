@@ -41,11 +41,7 @@ impl Worker {
 
     /// Takes up what was added to the plan meanwhile; says whether there was anything.
     async fn grow(&mut self) -> Result<bool, WorkerError> {
-        let known = self.plan.segment;
-        let Some(plan) = self.shared.ledger.plan().await? else { return Ok(false) };
-        if plan.segment == known {
-            return Ok(false);
-        }
+        let Some(plan) = self.shared.ledger.plan_after(&self.plan).await? else { return Ok(false) };
         self.plan = plan;
         self.shards = positions(&self.plan);
         self.book.extend(self.plan.plan.shards.iter());
