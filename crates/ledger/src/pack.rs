@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use thresher_core::{InstanceId, RolloutId, RolloutRecord, Sha256Hex};
 use thresher_store::ObjectPath;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::info;
 
 use crate::codec;
@@ -317,10 +318,14 @@ impl Encoder {
     }
 }
 
-/// Runs heavy work on a thread of its own.
+/// Runs heavy work on a thread of its own; in place on a runtime that has one thread, where simulations need each
+/// step to follow from the one before.
 pub(crate) async fn off_runtime<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LedgerError> + Send + 'static,
 ) -> Result<T, LedgerError> {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return work();
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(broken) => std::panic::resume_unwind(broken.into_panic()),

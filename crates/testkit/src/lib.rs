@@ -27,6 +27,8 @@
 mod heedless_proxy;
 mod model_server;
 mod s3_server;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use heedless_proxy::HeedlessProxy;
 pub use model_server::{

@@ -1,0 +1,181 @@
+//! The judgement at the end of a case: what the store holds against what was planned and what really happened.
+
+use std::collections::BTreeMap;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::Float64Type;
+use arrow_array::{Array as _, RecordBatch};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use thresher_core::{Outcome, RolloutId, Sha256Hex, ShardId};
+use thresher_ledger::{Ledger, LedgerError, Manifest, RolloutSummary, Standing, StoredPlan};
+use thresher_store::{ObjectPath, ObjectStore as _};
+
+use super::case::Case;
+use super::fate::{CAP_MICRO_USD, Kind, reward};
+
+/// Judges a run that has come to its end.
+pub(crate) async fn judge(case: &Case) {
+    if let Err(error) = examine(case).await {
+        case.store.broken(format!("the run cannot be read: {error}"));
+    }
+}
+
+async fn examine(case: &Case) -> Result<(), LedgerError> {
+    let ledger = case.truth();
+    let plan = ledger.plan().await?.expect("the case began with a plan");
+    let reader = ledger.reader().await?;
+    if !reader.is_sealed() {
+        case.store.broken("the run is not sealed");
+    }
+    let rows = reader.rollouts().await?;
+    rollouts(case, &plan, &rows);
+    results(case, &ledger, &rows).await?;
+    claims(case, &ledger, &plan).await?;
+    match ledger.manifest().await? {
+        Some(manifest) => files(case, &manifest, reader.position(), &rows).await?,
+        None => case.store.broken("there is no manifest"),
+    }
+    Ok(())
+}
+
+/// Each planned rollout has one row; a fault stands only where a fault had to be.
+fn rollouts(case: &Case, plan: &StoredPlan, rows: &[RolloutSummary]) {
+    let mut seen: BTreeMap<&RolloutId, &RolloutSummary> = BTreeMap::new();
+    for row in rows {
+        if seen.insert(&row.rollout_id, row).is_some() {
+            case.store.broken(format!("rollout {} has two rows", row.rollout_id));
+        }
+    }
+    let planned: Vec<&RolloutId> =
+        plan.plan.shards.iter().flat_map(|shard| &shard.rollouts).map(|planned| &planned.rollout_id).collect();
+    if seen.keys().any(|rollout| !planned.contains(rollout)) {
+        case.store.broken("there is a row of a rollout that was never planned");
+    }
+    for rollout in planned {
+        match seen.get(rollout).map(|row| &row.outcome) {
+            None => case.store.broken(format!("rollout {rollout} has no row")),
+            Some(Outcome::Graded(graded)) if graded.reward != reward(rollout) => {
+                case.store.broken(format!("rollout {rollout} has a reward that is not its own"));
+            }
+            Some(Outcome::Graded(_)) => {}
+            Some(Outcome::Faulted(fault)) if may_stay_faulted(case, rollout) => {
+                debug_assert!(!fault.message.is_empty());
+            }
+            Some(Outcome::Faulted(fault)) => {
+                case.store.broken(format!("rollout {rollout} was given up for {}: {fault}", fault.blame));
+            }
+        }
+    }
+}
+
+fn may_stay_faulted(case: &Case, rollout: &RolloutId) -> bool {
+    match case.scenario.rollouts.kind(rollout) {
+        Kind::Hopeless | Kind::Poison => true,
+        // Only `Elsewhere` may be left for another round.
+        Kind::Flaky(_, retry) if retry == thresher_core::Retry::Elsewhere => true,
+        Kind::Sound | Kind::Flaky(..) => case.witness.suspects_of(rollout) >= MAX_LOST_WORKERS,
+    }
+}
+
+/// As the job's default is.
+const MAX_LOST_WORKERS: usize = 3;
+
+/// What was committed is what the tables say, and nobody was told of a commit that was none.
+async fn results(case: &Case, ledger: &Ledger, rows: &[RolloutSummary]) -> Result<(), LedgerError> {
+    let committed = ledger.committed().await?;
+    let graded = rows.iter().filter(|row| row.outcome.reward().is_some()).count();
+    if graded != committed.len() {
+        case.store.broken(format!("{} results, and {graded} rows with a reward", committed.len()));
+    }
+    let told = *case.told_graded.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if told > committed.len() as u64 {
+        let what = format!("workers counted {told} commits of {} results as theirs", committed.len());
+        case.store.broken(what);
+    }
+    Ok(())
+}
+
+/// Nobody holds anything any more.
+async fn claims(case: &Case, ledger: &Ledger, plan: &StoredPlan) -> Result<(), LedgerError> {
+    let shards: Vec<ShardId> = plan.plan.shards.iter().map(|shard| shard.shard_id.clone()).collect();
+    for claim in ledger.read_claims(shards).await? {
+        if let Standing::Held(holder) = claim.standing() {
+            case.store.broken(format!("shard {} is held by {holder} for ever", claim.shard()));
+        }
+    }
+    Ok(())
+}
+
+/// The plain list of files is true, and gives each rollout once to whoever reads only that.
+async fn files(
+    case: &Case,
+    manifest: &Manifest,
+    position: u64,
+    rows: &[RolloutSummary],
+) -> Result<(), LedgerError> {
+    if manifest.log_position != position {
+        let what = format!("the manifest is of position {} of {position}", manifest.log_position);
+        case.store.broken(what);
+    }
+    let counts = &manifest.counts;
+    if counts.missing != 0 || counts.graded + counts.faulted != counts.planned {
+        case.store.broken(format!("the counts do not add up: {counts:?}"));
+    }
+    let named: Vec<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
+    if case.store.live_files() != named {
+        case.store.broken("the manifest's files are not those of the log's live packs");
+    }
+    let store = case.store.truth();
+    let mut raw: BTreeMap<String, Option<f64>> = BTreeMap::new();
+    for file in &manifest.files {
+        let path = ObjectPath::parse(file.path.clone()).expect("the manifest names paths");
+        let Ok(object) = store.get(&path).await else {
+            case.store.broken(format!("`{path}` of the manifest is not there"));
+            continue;
+        };
+        if Sha256Hex::of(&object.bytes) != file.sha256 {
+            case.store.broken(format!("`{path}` is not the file that the manifest names"));
+        }
+        if file.table == "rollouts" {
+            for (rollout, reward) in rewards(object.bytes) {
+                if raw.insert(rollout.clone(), reward).is_some() {
+                    case.store.broken(format!("rollout {rollout} is in two rows of the files"));
+                }
+            }
+        }
+    }
+    let same = rows.len() == raw.len()
+        && rows.iter().all(|row| raw.get(row.rollout_id.as_str()) == Some(&row.outcome.reward()));
+    if !same {
+        case.store.broken("the files do not hold what a reader sees");
+    }
+    Ok(())
+}
+
+/// Rollouts and rewards of a file of `rollouts`, read without the ledger's code.
+fn rewards(bytes: bytes::Bytes) -> Vec<(String, Option<f64>)> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("the file is Parquet");
+    let mask = ProjectionMask::columns(builder.parquet_schema(), ["rollout_id", "reward"]);
+    let batches = builder.with_projection(mask).build().expect("the columns are there");
+    batches.flat_map(|batch| rows(&batch.expect("the rows decode"))).collect()
+}
+
+fn rows(batch: &RecordBatch) -> Vec<(String, Option<f64>)> {
+    let rollouts = batch.column_by_name("rollout_id").expect("a column").as_string::<i32>();
+    let rewards = batch.column_by_name("reward").expect("a column").as_primitive::<Float64Type>();
+    let reward = |at| rewards.is_valid(at).then(|| rewards.value(at));
+    (0..batch.num_rows()).map(|at| (rollouts.value(at).to_owned(), reward(at))).collect()
+}
+
+/// The budget stopped the run: it was not passed by more than what nobody could record. Then more is granted.
+pub(crate) async fn budget(case: &Case, truth: &Ledger) {
+    let limit = case.scenario.budget_micro_usd.unwrap_or_default();
+    let (paid, cut_off) = (case.witness.paid_micro_usd(), case.witness.cut_off());
+    if paid > limit + cut_off * CAP_MICRO_USD {
+        let what = format!("{paid} millionths of a dollar paid of {limit}, with {cut_off} attempts cut off");
+        case.store.broken(what);
+    }
+    let granted = truth.change_control(|control| control.budget = Some(thresher_core::run_spec::BudgetSpec::default()));
+    granted.await.expect("the truth has no faults");
+}

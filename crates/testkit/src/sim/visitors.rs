@@ -1,0 +1,66 @@
+//! Processes that are around a run and not of its fleet: readers, cleaners, compactors.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thresher_core::RolloutId;
+use thresher_ledger::{Ledger, LedgerError};
+use thresher_store::StoreError;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::case::Case;
+use super::fate::reward;
+use super::link::Link;
+
+/// Starts them; they go on until they are dropped.
+pub(crate) fn welcome(case: &Arc<Case>, visitors: &mut JoinSet<()>) {
+    for _ in 0..case.scenario.followers {
+        let case = Arc::clone(case);
+        visitors.spawn(async move { read(&case).await });
+    }
+}
+
+/// Reads the whole run again and again: each view has each rollout once, and results stay.
+async fn read(case: &Case) {
+    let link = Link::new(case.next_process(), &[]);
+    let ledger = case.ledger(&link);
+    let mut known = BTreeSet::new();
+    loop {
+        match view(case, &ledger, &known).await {
+            Ok(graded) => known = graded,
+            Err(LedgerError::Store(StoreError::NotFound { path })) => {
+                case.store.broken(format!("a reader was sent to `{path}`, which is not there"));
+            }
+            Err(LedgerError::Store(_)) => {}
+            Err(error) => case.store.broken(format!("a reader failed: {error}")),
+        }
+        sleep(Duration::from_secs(120)).await;
+    }
+}
+
+async fn view(
+    case: &Case,
+    ledger: &Ledger,
+    known: &BTreeSet<RolloutId>,
+) -> Result<BTreeSet<RolloutId>, LedgerError> {
+    let rows = ledger.reader().await?.rollouts().await?;
+    let mut seen = BTreeSet::new();
+    let mut graded = BTreeSet::new();
+    for row in rows {
+        if !seen.insert(row.rollout_id.clone()) {
+            case.store.broken(format!("a reader saw rollout {} twice", row.rollout_id));
+        }
+        if let Some(found) = row.outcome.reward() {
+            if found != reward(&row.rollout_id) {
+                case.store.broken(format!("a reader saw a reward of {} that is not its own", row.rollout_id));
+            }
+            graded.insert(row.rollout_id);
+        }
+    }
+    if let Some(rollout) = known.difference(&graded).next() {
+        case.store.broken(format!("a reader does not see the result of {rollout} any more"));
+    }
+    Ok(graded)
+}
