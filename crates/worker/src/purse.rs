@@ -66,6 +66,11 @@ impl Purse {
         self.spent
     }
 
+    /// Whether it holds more than what is spent and reserved.
+    pub(crate) fn holds_unused(&self) -> bool {
+        !self.is_unlimited() && self.ceiling != self.spent + self.reserved
+    }
+
     /// What to draw for up to `slots` rollouts more.
     pub(crate) fn wish(&self, slots: u64) -> Wish {
         Wish { limits: self.limits, keep: self.reserved, need: self.cap, want: self.cap.times(slots.max(1)) }

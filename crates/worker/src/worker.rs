@@ -216,7 +216,7 @@ impl Worker {
             match self.outlook().await? {
                 Outlook::Over => return self.leave().await,
                 Outlook::Again => continue,
-                Outlook::Wait => {}
+                Outlook::Wait => self.give_back_unused().await?,
             }
             let stopping = self.stopped.is_some();
             tokio::select! {

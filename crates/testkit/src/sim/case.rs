@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use thresher_core::{RunId, RunSpec};
 use thresher_ledger::{IdSource, Ledger, RunState};
-use thresher_store::ObjectStore;
+use thresher_store::{ObjectStore, RetryPolicy, Retrying};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -100,7 +100,8 @@ impl Case {
 
     /// The store behind the decorators that production has.
     fn connect(&self, link: &Link) -> Arc<dyn ObjectStore> {
-        Arc::new(self.store.handle(link.clone()))
+        let seed = self.seed_of("retries", link.process);
+        Arc::new(Retrying::new(Arc::new(self.store.handle(link.clone())), RetryPolicy::default(), seed))
     }
 
     /// A new process's number.
@@ -149,10 +150,8 @@ impl Case {
             let case = Arc::clone(self);
             everybody.spawn(async move { case.extend_at(at, samples).await });
         }
-        for (at, wanted) in self.scenario.control.clone() {
-            let case = Arc::clone(self);
-            everybody.spawn(async move { case.control_at(at, wanted).await });
-        }
+        let case = Arc::clone(self);
+        everybody.spawn(async move { case.operate().await });
         while let Some(done) = everybody.join_next().await {
             if let Err(panic) = done {
                 self.store.broken(format!("a process panicked: {panic}"));
@@ -168,11 +167,14 @@ impl Case {
         }
     }
 
-    async fn control_at(&self, at: Duration, wanted: Wanted) {
-        sleep(at).await;
+    /// The operators, who do one thing after the other.
+    async fn operate(&self) {
         let ledger = self.ledger(&Link::new(self.next_process(), &[]));
-        while self.control(&ledger, wanted).await.is_err() {
-            sleep(Duration::from_secs(5)).await;
+        for (at, wanted) in &self.scenario.control {
+            sleep(at.saturating_sub(self.store.elapsed())).await;
+            while self.control(&ledger, *wanted).await.is_err() {
+                sleep(Duration::from_secs(5)).await;
+            }
         }
     }
 

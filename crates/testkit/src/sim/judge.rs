@@ -74,7 +74,10 @@ fn may_stay_faulted(case: &Case, rollout: &RolloutId) -> bool {
         Kind::Hopeless | Kind::Poison => true,
         // Only `Elsewhere` may be left for another round.
         Kind::Flaky(_, retry) if retry == thresher_core::Retry::Elsewhere => true,
-        Kind::Sound | Kind::Flaky(..) => case.witness.suspects_of(rollout) >= MAX_LOST_WORKERS,
+        Kind::Sound | Kind::Flaky(..) => {
+            let begun = case.store.begun_on(rollout.as_str());
+            begun.into_iter().filter(|process| case.witness.is_suspect(*process)).count() >= MAX_LOST_WORKERS
+        }
     }
 }
 
@@ -171,9 +174,9 @@ fn rows(batch: &RecordBatch) -> Vec<(String, Option<f64>)> {
 /// The budget stopped the run: it was not passed by more than what nobody could record. Then more is granted.
 pub(crate) async fn budget(case: &Case, truth: &Ledger) {
     let limit = case.scenario.budget_micro_usd.unwrap_or_default();
-    let (paid, cut_off) = (case.witness.paid_micro_usd(), case.witness.cut_off());
-    if paid > limit + cut_off * CAP_MICRO_USD {
-        let what = format!("{paid} millionths of a dollar paid of {limit}, with {cut_off} attempts cut off");
+    let (paid, exposed) = (case.witness.paid_micro_usd(), case.witness.exposed());
+    if paid > limit + exposed * CAP_MICRO_USD {
+        let what = format!("{paid} millionths of a dollar paid of {limit}, with {exposed} attempts on lost workers");
         case.store.broken(what);
     }
     let granted = truth.change_control(|control| control.budget = Some(thresher_core::run_spec::BudgetSpec::default()));

@@ -34,18 +34,24 @@ pub(crate) async fn serve(case: &Arc<Case>, member: &Member) -> Option<End> {
             sleep(member.restart_after).await;
         }
         let link = Link::new(case.next_process(), troubles);
-        if troubles.iter().any(|(_, trouble)| matches!(trouble, Trouble::Freeze(_) | Trouble::Partition(_))) {
-            case.witness.suspect(link.process);
+        for (_, trouble) in troubles {
+            if matches!(trouble, Trouble::Freeze(_) | Trouble::Partition(_)) {
+                case.witness.suspect(link.process, member.slots);
+            }
+        }
+        // While the store is away, nobody can be heard.
+        for _ in &case.scenario.store.outages {
+            case.witness.suspect(link.process, member.slots);
         }
         case.store.note(link.process, "starts", "");
         match link.live(Box::pin(work(case, &link, member))).await {
             None => {
                 case.store.note(link.process, "is killed", "");
-                case.witness.lost(link.process);
+                case.witness.suspect(link.process, member.slots);
             }
             Some(Err(error)) => {
                 case.store.note(link.process, "fails", &error.to_string());
-                case.witness.lost(link.process);
+                case.witness.suspect(link.process, member.slots);
                 if !is_of_the_store(&error) {
                     case.store.broken(format!("worker {} failed: {error}", link.process));
                 }

@@ -88,6 +88,15 @@ pub(crate) fn faulted(
     }
 }
 
+/// The record of an attempt that faulted after the turns of `begun`, which were not stored.
+pub(crate) fn unfinished(run: &RunId, job: &RolloutJob, fault: Fault, begun: &Ungraded) -> RolloutRecord {
+    RolloutRecord {
+        totals: Totals::of(&begun.steps),
+        steps: begun.steps.clone(),
+        ..faulted(run, job, fault, None)
+    }
+}
+
 fn with(run: &RunId, job: &RolloutJob, ungraded: &Ungraded) -> RolloutRecord {
     let fault = Fault::new(
         thresher_core::Blame::Worker,

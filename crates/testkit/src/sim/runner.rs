@@ -29,10 +29,7 @@ pub(crate) struct SimRunner {
 impl Runner for SimRunner {
     async fn run(&self, job: RolloutJob, _: &TaskHandle, cancel: &CancellationToken) -> RolloutRecord {
         let fate = self.faults.fate(&job.rollout_id, job.attempt);
-        self.witness.began(self.link.process, &job.rollout_id);
-        let record = self.attempt(&job, &fate, cancel).await;
-        self.witness.ended(self.link.process, &job.rollout_id);
-        record
+        self.attempt(&job, &fate, cancel).await
     }
 
     fn lost(&self, job: RolloutJob, fault: Fault) -> RolloutRecord {
@@ -50,7 +47,7 @@ impl SimRunner {
             Some(ungraded) => ungraded.clone(),
             None => match self.work(job, fate, cancel).await {
                 Ok(ungraded) => ungraded,
-                Err(fault) => return record::faulted(&self.run, job, fault, None),
+                Err(record) => return *record,
             },
         };
         self.link.sleep(fate.grading).await;
@@ -62,8 +59,13 @@ impl SimRunner {
         }
     }
 
-    /// The agent's part.
-    async fn work(&self, job: &RolloutJob, fate: &Fate, cancel: &CancellationToken) -> Result<Ungraded, Fault> {
+    /// The agent's part: to the stored trajectory, or to the record of its fault.
+    async fn work(
+        &self,
+        job: &RolloutJob,
+        fate: &Fate,
+        cancel: &CancellationToken,
+    ) -> Result<Ungraded, Box<RolloutRecord>> {
         if fate.kind == Kind::Poison {
             self.link.sleep(fate.agent / 2).await;
             self.link.kill();
@@ -72,16 +74,19 @@ impl SimRunner {
         tokio::select! {
             biased;
             () = cancel.cancelled() => {
-                return Err(Fault::new(Blame::Worker, Retry::Now, Phase::Agent, "broken off"));
+                let fault = Fault::new(Blame::Worker, Retry::Now, Phase::Agent, "broken off");
+                return Err(Box::new(record::faulted(&self.run, job, fault, None)));
             }
             () = self.link.sleep(fate.agent) => {}
         }
         self.witness.paid(fate.micro_usd);
-        if let Some((fault, Instant::BeforeUngraded)) = &fate.fault {
-            return Err(fault.clone());
-        }
         let ungraded = record::ungraded(job, fate, self.now_us);
-        self.journal.ungraded(&job.rollout_id, &ungraded).await?;
+        let stored = match &fate.fault {
+            Some((fault, Instant::BeforeUngraded)) => Err(fault.clone()),
+            _ => self.journal.ungraded(&job.rollout_id, &ungraded).await,
+        };
+        // What the turns cost was paid, whatever becomes of them.
+        stored.map_err(|fault| Box::new(record::unfinished(&self.run, job, fault, &ungraded)))?;
         Ok(ungraded)
     }
 }

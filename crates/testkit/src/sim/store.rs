@@ -1,6 +1,6 @@
 //! The simulated store: one map that every process sees through a line of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::{Bound, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -158,6 +158,11 @@ impl SimStore {
     /// The first broken invariants, in order; at most a few are kept.
     pub fn violations(&self) -> Vec<String> {
         self.world().watch.violations().to_vec()
+    }
+
+    /// The processes whose heartbeats ever listed an attempt of a rollout.
+    pub(crate) fn begun_on(&self, rollout: &str) -> BTreeSet<u32> {
+        self.world().watch.begun_on(rollout)
     }
 
     /// The files of the packs that the log makes part of the run, sorted.

@@ -27,6 +27,8 @@ pub(crate) struct Watch {
     removed: BTreeMap<String, Duration>,
     /// Holder of each epoch of each claim.
     holders: BTreeMap<(String, u64), Value>,
+    /// Processes whose heartbeats listed a rollout as in flight.
+    begun: BTreeMap<String, BTreeSet<u32>>,
     log: u64,
 }
 
@@ -76,6 +78,12 @@ impl Watch {
         }
         if let Some(shard) = text.strip_prefix("claims/") {
             self.claim(at, shard, &body(bytes), old.map(|stored| body(&stored.bytes)).as_ref());
+        }
+        if text.starts_with("workers/") {
+            for attempt in body(bytes)["in_flight"].as_array().into_iter().flatten() {
+                let rollout = attempt["rollout"].as_str().unwrap_or_default().to_owned();
+                self.begun.entry(rollout).or_default().insert(process);
+            }
         }
         if text.starts_with("log/") {
             self.entry(at, text, &body(bytes), objects);
@@ -158,6 +166,11 @@ impl Watch {
             self.broken(at, what);
         }
         self.covered = now;
+    }
+
+    /// The processes whose heartbeats ever listed an attempt of a rollout.
+    pub(crate) fn begun_on(&self, rollout: &str) -> BTreeSet<u32> {
+        self.begun.get(rollout).cloned().unwrap_or_default()
     }
 
     /// The files of all live packs, sorted.

@@ -71,6 +71,15 @@ impl Worker {
         Ok(matches!(drawn, Drawn::Granted(_)) && self.purse.reserve())
     }
 
+    /// Gives back what this worker drew and has nothing to spend on, since others may be waiting for it (protocol: B3).
+    pub(super) async fn give_back_unused(&mut self) -> Result<(), WorkerError> {
+        if self.running.is_empty() && self.purse.holds_unused() {
+            self.shared.ledger.return_tranche(&self.me, self.purse.spent()).await?;
+            self.purse.drew(Amount::default());
+        }
+        Ok(())
+    }
+
     /// Whether the wall-clock budget is used up, which stops the worker.
     fn over_time(&mut self) -> bool {
         let budget = self.control.budget.as_ref().unwrap_or(&self.plan.spec.budget);
