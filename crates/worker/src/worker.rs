@@ -140,6 +140,9 @@ pub struct Worker {
     looked: Instant,
     tally: DoneCounts,
     stopped: Option<StopCause>,
+    /// Whether something may have been stored behind the seal: by this worker, in a shard that was not its own any more;
+    /// or by workers before it, if it has found nothing to do.
+    leftovers: bool,
 }
 
 /// What does not change while a worker works.
@@ -200,6 +203,7 @@ impl Worker {
             looked: Instant::now(),
             tally: DoneCounts::default(),
             stopped: None,
+            leftovers: true,
             me,
             settings,
             plan,
@@ -255,6 +259,7 @@ impl Worker {
     fn finish(&mut self, done: Done) {
         let Done { pending, record, commit } = done;
         let graded = commit == Some(Commit::Committed);
+        self.leftovers |= self.holds.cancel(&pending.shard).is_none();
         self.purse.settle(spent(&pending, &record, commit.is_some()));
         let spent = self.purse.spent();
         self.pulse.change(|beat| {

@@ -56,6 +56,7 @@ impl Worker {
     async fn open(&mut self, claim: Claim) -> Result<(), WorkerError> {
         self.book.won(claim.shard());
         let Some(&at) = self.shards.get(claim.shard()) else { return self.seal(claim).await };
+        self.leftovers = false;
         let shard = self.plan.plan.shards[at].clone();
         let known = self.known(&claim, &shard).await?;
         let mut open = BTreeSet::new();

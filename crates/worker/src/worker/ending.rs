@@ -32,11 +32,14 @@ impl Worker {
             return Ok(Outlook::Again);
         }
         let seal = self.seal_shard();
-        if self.book.knows(&seal) {
-            return Ok(Outlook::Over);
+        if !self.book.knows(&seal) {
+            self.book.add(seal);
+            return Ok(Outlook::Again);
         }
-        self.book.add(seal);
-        Ok(Outlook::Again)
+        if std::mem::take(&mut self.leftovers) {
+            self.shared.ledger.seal(&self.pack_options()).await?;
+        }
+        Ok(Outlook::Over)
     }
 
     /// Takes up what was added to the plan meanwhile; says whether there was anything.
@@ -58,6 +61,7 @@ impl Worker {
     pub(super) async fn seal(&mut self, claim: Claim) -> Result<(), WorkerError> {
         self.shared.runner.settle().await;
         self.shared.ledger.seal(&self.pack_options()).await?;
+        self.leftovers = false;
         match self.shared.ledger.finish(&claim, self.control.round, 0).await? {
             Release::Done(claim) => self.book.learn(claim),
             Release::Fenced => self.book.forget(claim.shard()),
