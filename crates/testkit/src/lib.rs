@@ -18,6 +18,9 @@
 //!
 //! [`S3Server`] runs real S3 servers as child processes, and [`HeedlessProxy`] makes one of them ignore conditions.
 //!
+//! The module `sim` (feature `sim`) simulates a fleet of workers over a store that fails, in virtual time. It is behind a
+//! feature because it needs the crates that it simulates, whose own tests use the servers above.
+//!
 //! Invariants:
 //! - A request that a strict endpoint could refuse is refused with status 400 and a reason, never answered.
 //! - What goes wrong is data: a table by request number, or chances drawn from a seed and the request itself, so

@@ -2,7 +2,11 @@
 //!
 //! `THRESHER_SIM_SEED=7 cargo test -p thresher-testkit --test simulation -- --nocapture` plays one seed and prints what
 //! happened in it; `THRESHER_SIM_SEEDS=50000` plays so many.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on says so by panicking, and traces are for people")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on says so by panicking, and traces are for people"
+)]
 
 use std::env;
 use std::panic::catch_unwind;

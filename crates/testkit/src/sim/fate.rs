@@ -63,7 +63,7 @@ pub enum Instant {
 
 /// The reward of a rollout, whichever attempt gets it.
 pub(crate) fn reward(rollout: &RolloutId) -> f64 {
-    if hash(("reward", rollout)) % 3 == 0 { 1.0 } else { 0.0 }
+    if hash(("reward", rollout)).is_multiple_of(3) { 1.0 } else { 0.0 }
 }
 
 impl RolloutFaults {
@@ -104,7 +104,8 @@ impl RolloutFaults {
             let at = if late { Instant::AfterUngraded } else { Instant::BeforeUngraded };
             (Fault::new(blame, retry, phase, "simulated"), at)
         });
-        let (tokens, micro_usd) = (random.random_range(100..1_000), random.random_range(1_000..=CAP_MICRO_USD));
+        let (tokens, micro_usd) =
+            (random.random_range(100..1_000), random.random_range(1_000..=CAP_MICRO_USD));
         Fate { kind, agent, grading, fault, tokens, micro_usd }
     }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use rand::RngExt as _;
-use thresher_store::{Multipart, Object, ObjectMeta, ObjectPath, ObjectStore, PutMode, PutOutcome, StoreError};
+use thresher_store::{
+    Multipart, Object, ObjectMeta, ObjectPath, ObjectStore, PutMode, PutOutcome, StoreError,
+};
 use tokio::time::sleep;
 
 use super::faults::{Fate, PATIENCE};
@@ -60,7 +62,11 @@ impl StoreHandle {
         let mut sent = OnItsWay { handle: self, process: link.process, request: Some(request.clone()) };
         sleep(course.there).await;
         sent.request = None;
-        let fate = if link.is_partitioned() && course.fate != Fate::Outage { Fate::RequestLost } else { course.fate };
+        let fate = if link.is_partitioned() && course.fate != Fate::Outage {
+            Fate::RequestLost
+        } else {
+            course.fate
+        };
         let answer = self.arrive(link, &request, fate);
         link.operation();
         let answer = if answer.is_ok() && link.is_partitioned() { Err(lost(&request)) } else { answer };
@@ -86,7 +92,10 @@ impl StoreHandle {
             }
             Fate::Throttled => {
                 world.note(link.process, request, "throttled");
-                return Err(StoreError::Throttled { path: path(), source: Arc::new(io::Error::other("SlowDown")) });
+                return Err(StoreError::Throttled {
+                    path: path(),
+                    source: Arc::new(io::Error::other("SlowDown")),
+                });
             }
             Fate::Outage => {
                 world.note(link.process, request, "outage");

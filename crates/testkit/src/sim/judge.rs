@@ -7,7 +7,7 @@ use arrow_array::types::Float64Type;
 use arrow_array::{Array as _, RecordBatch};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use thresher_core::{Outcome, RolloutId, Sha256Hex, ShardId};
+use thresher_core::{Outcome, Retry, RolloutId, Sha256Hex, ShardId};
 use thresher_ledger::{Ledger, LedgerError, Manifest, RolloutSummary, Standing, StoredPlan};
 use thresher_store::{ObjectPath, ObjectStore as _};
 
@@ -47,8 +47,13 @@ fn rollouts(case: &Case, plan: &StoredPlan, rows: &[RolloutSummary]) {
             case.store.broken(format!("rollout {} has two rows", row.rollout_id));
         }
     }
-    let planned: Vec<&RolloutId> =
-        plan.plan.shards.iter().flat_map(|shard| &shard.rollouts).map(|planned| &planned.rollout_id).collect();
+    let planned: Vec<&RolloutId> = plan
+        .plan
+        .shards
+        .iter()
+        .flat_map(|shard| &shard.rollouts)
+        .map(|planned| &planned.rollout_id)
+        .collect();
     if seen.keys().any(|rollout| !planned.contains(rollout)) {
         case.store.broken("there is a row of a rollout that was never planned");
     }
@@ -73,7 +78,7 @@ fn may_stay_faulted(case: &Case, rollout: &RolloutId) -> bool {
     match case.scenario.rollouts.kind(rollout) {
         Kind::Hopeless | Kind::Poison => true,
         // Only `Elsewhere` may be left for another round.
-        Kind::Flaky(_, retry) if retry == thresher_core::Retry::Elsewhere => true,
+        Kind::Flaky(_, Retry::Elsewhere) => true,
         Kind::Sound | Kind::Flaky(..) => {
             let begun = case.store.begun_on(rollout.as_str());
             begun.into_iter().filter(|process| case.witness.is_suspect(*process)).count() >= MAX_LOST_WORKERS
@@ -176,9 +181,11 @@ pub(crate) async fn budget(case: &Case, truth: &Ledger) {
     let limit = case.scenario.budget_micro_usd.unwrap_or_default();
     let (paid, exposed) = (case.witness.paid_micro_usd(), case.witness.exposed());
     if paid > limit + exposed * CAP_MICRO_USD {
-        let what = format!("{paid} millionths of a dollar paid of {limit}, with {exposed} attempts on lost workers");
+        let what =
+            format!("{paid} millionths of a dollar paid of {limit}, with {exposed} attempts on lost workers");
         case.store.broken(what);
     }
-    let granted = truth.change_control(|control| control.budget = Some(thresher_core::run_spec::BudgetSpec::default()));
+    let granted =
+        truth.change_control(|control| control.budget = Some(thresher_core::run_spec::BudgetSpec::default()));
     granted.await.expect("the truth has no faults");
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand::rngs::StdRng;
 use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use thresher_store::{ChangeTag, Etag, Object, ObjectMeta, ObjectPath, PutMode, PutOutcome};
 use tokio::time::Instant;
 
@@ -227,7 +227,9 @@ impl World {
             Request::Get { path } => self.find(path, |_, stored| {
                 Answer::Object(Object { bytes: stored.bytes.clone(), etag: stored.etag.clone() })
             }),
-            Request::Range { path, range } => self.find(path, |_, stored| Answer::Bytes(cut(&stored.bytes, range))),
+            Request::Range { path, range } => {
+                self.find(path, |_, stored| Answer::Bytes(cut(&stored.bytes, range)))
+            }
             Request::Head { path } => self.find(path, |path, stored| Answer::Meta(meta(path, stored))),
             Request::Page { prefix, after, most } => self.page(prefix, after.as_deref(), *most),
             Request::Delete { path } => self.delete(process, path),
