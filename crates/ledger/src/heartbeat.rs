@@ -54,8 +54,8 @@ pub struct Heartbeat {
     pub shards: Vec<ShardId>,
     /// Attempts that it runs.
     pub in_flight: Vec<InFlight>,
-    /// Results that it committed and has not packed yet, and whether they are solved.
-    pub unpacked: Vec<(RolloutId, bool)>,
+    /// Results that it committed and has not packed yet.
+    pub unpacked: UnpackedCounts,
     /// What its finished attempts did, since it started.
     pub done: DoneCounts,
     /// What its finished attempts spent, since it started.
@@ -96,6 +96,15 @@ pub struct DoneCounts {
     pub solved: u64,
     /// With a fault, and not tried again by this worker.
     pub faulted: u64,
+}
+
+/// Results that are in no pack yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnpackedCounts {
+    /// All of them.
+    pub graded: u64,
+    /// Of those, solved.
+    pub solved: u64,
 }
 
 impl Heartbeat {

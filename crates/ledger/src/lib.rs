@@ -36,7 +36,7 @@ pub use claim::{Claim, Claiming, LostAttempt, Release, Standing};
 pub use codec::PROTOCOL;
 pub use control::{Control, RunState};
 pub use error::LedgerError;
-pub use heartbeat::{DoneCounts, Heartbeat, InFlight, Incarnation, WorkerState};
+pub use heartbeat::{DoneCounts, Heartbeat, InFlight, Incarnation, UnpackedCounts, WorkerState};
 pub use ids::IdSource;
 pub use ledger::Ledger;
 pub use lock::{LockError, RunLock};

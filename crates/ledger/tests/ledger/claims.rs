@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thresher_core::{RolloutId, ShardId};
 use thresher_ledger::{
     Amount, Claim, Claiming, DoneCounts, Drawn, Heartbeat, InFlight, Incarnation, Ledger, LedgerError,
-    Limits, PROTOCOL, Release, RunState, Standing, Wish, WorkerState,
+    Limits, PROTOCOL, Release, RunState, Standing, UnpackedCounts, Wish, WorkerState,
 };
 use thresher_store::{Memory, ObjectPath, ObjectStore as _, PutMode};
 
@@ -49,7 +49,7 @@ fn beat(of: &Incarnation, in_flight: &[&str]) -> Heartbeat {
         slots: 2,
         shards: vec![shard()],
         in_flight: in_flight.iter().map(attempt).collect(),
-        unpacked: vec![],
+        unpacked: UnpackedCounts::default(),
         done: DoneCounts::default(),
         spent: Amount::default(),
     }
