@@ -25,8 +25,10 @@ pub(crate) struct Book {
 struct Entry {
     shard: ShardId,
     state: State,
-    /// The claim's tag when its state was read.
+    /// The claim's tag in the newest listing.
     tag: Option<ChangeTag>,
+    /// Whether the claim was written since it was read.
+    stale: bool,
 }
 
 /// What is known of a shard.
@@ -72,7 +74,7 @@ impl Book {
     pub(crate) fn add(&mut self, shard: ShardId) {
         let next = self.entries.len();
         if *self.at.entry(shard.clone()).or_insert(next) == next {
-            self.entries.push(Entry { shard, state: State::Fresh, tag: None });
+            self.entries.push(Entry { shard, state: State::Fresh, tag: None, stale: false });
             self.free.insert(next);
         }
     }
@@ -93,9 +95,8 @@ impl Book {
         self.spread = rivals.clamp(1, MOST_SPREAD);
     }
 
-    /// Takes a listing of claims and returns the shards whose claims are worth reading.
-    pub(crate) fn look(&mut self, listing: Vec<(ShardId, ChangeTag)>) -> Vec<ShardId> {
-        let mut changed = Vec::new();
+    /// Takes a listing of claims: it shows which were written since, and not what they say.
+    pub(crate) fn look(&mut self, listing: Vec<(ShardId, ChangeTag)>) {
         for (shard, tag) in listing {
             let Some(&at) = self.at.get(&shard) else { continue };
             let entry = &mut self.entries[at];
@@ -103,19 +104,24 @@ impl Book {
             if settled || entry.tag.as_ref() == Some(&tag) {
                 continue;
             }
-            entry.tag = Some(tag);
+            (entry.tag, entry.stale) = (Some(tag), true);
             if matches!(entry.state, State::Fresh) {
                 self.set(at, State::Unread);
             }
-            changed.push(shard);
         }
-        changed
+    }
+
+    /// The claims that are worth reading.
+    pub(crate) fn stale(&self) -> Vec<ShardId> {
+        let stale = self.entries.iter().filter(|entry| entry.stale || matches!(entry.state, State::Unread));
+        stale.map(|entry| entry.shard.clone()).collect()
     }
 
     /// Takes note of a claim that was read.
     pub(crate) fn learn(&mut self, claim: Claim) {
         if let Some(&at) = self.at.get(claim.shard()) {
             self.set(at, state(claim, self.round));
+            self.entries[at].stale = false;
         }
     }
 
@@ -193,12 +199,6 @@ impl Book {
     /// How many shards are known to be free.
     pub(crate) fn free_count(&self) -> usize {
         self.free.len()
-    }
-
-    /// The claims that were listed and not read yet.
-    pub(crate) fn unread(&self) -> Vec<ShardId> {
-        let unread = self.entries.iter().filter(|entry| matches!(entry.state, State::Unread));
-        unread.map(|entry| entry.shard.clone()).collect()
     }
 
     /// Whether every shard is known to be finished.

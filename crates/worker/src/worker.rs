@@ -15,7 +15,7 @@ use thresher_core::fault::Blame;
 use thresher_core::{Fault, Outcome, RolloutRecord, ShardId};
 use thresher_ledger::{
     Amount, Commit, Control, DoneCounts, Heartbeat, InFlight, Incarnation, Ledger, LedgerError, Manifest,
-    PROTOCOL, StoredPlan, WorkerState,
+    PROTOCOL, StoredPlan, UnpackedCounts, WorkerState,
 };
 use thresher_rollout::{Clock, Journal};
 use tokio::task::JoinSet;
@@ -266,7 +266,8 @@ impl Worker {
             beat.in_flight.retain(|attempt| attempt.nonce != record.nonce);
             beat.spent = spent;
             if graded {
-                beat.unpacked.push((record.rollout_id.clone(), record.outcome.is_solved()));
+                beat.unpacked.graded += 1;
+                beat.unpacked.solved += u64::from(record.outcome.is_solved());
             }
         });
         if let Outcome::Faulted(fault) = &record.outcome
@@ -367,7 +368,7 @@ fn first_beat(me: &Incarnation, round: u32, host: String, slots: usize) -> Heart
         slots: slots as u32,
         shards: Vec::new(),
         in_flight: Vec::<InFlight>::new(),
-        unpacked: Vec::new(),
+        unpacked: UnpackedCounts::default(),
         done: DoneCounts::default(),
         spent: Amount::default(),
     }

@@ -30,7 +30,12 @@ impl Worker {
         };
         match claiming {
             Claiming::Held(claim) => self.open(claim).await?,
-            Claiming::Taken(claim) => self.book.lost(claim),
+            Claiming::Taken(claim) => {
+                self.book.lost(claim);
+                // What we took for free, others have taken: one listing spares us finding out shard by shard.
+                let listing = ledger.claimed_shards().await?;
+                self.book.look(listing);
+            }
             Claiming::Finished(claim) => self.book.learn(claim),
         }
         Ok(true)

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use thresher_core::ShardId;
 use thresher_ledger::{Incarnation, RunState, WorkerState};
 use thresher_store::ChangeTag;
 use tokio::time::Instant;
@@ -130,10 +129,8 @@ impl Worker {
     /// Finds out what became of the shards of others, and whether the run has grown.
     pub(super) async fn look_for_work(&mut self) -> Result<(), WorkerError> {
         let ledger = self.shared.ledger.clone();
-        let changed = self.book.look(ledger.claimed_shards().await?);
-        let mut unread: BTreeSet<ShardId> = changed.into_iter().collect();
-        unread.extend(self.book.unread());
-        for claim in ledger.read_claims(unread.into_iter().collect()).await? {
+        self.book.look(ledger.claimed_shards().await?);
+        for claim in ledger.read_claims(self.book.stale()).await? {
             self.book.learn(claim);
         }
         let gone = &self.gone;
