@@ -1,8 +1,8 @@
 //! Attempts: what is kept of a rollout besides its result.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thresher_core::record::SCHEMA_VERSION;
@@ -137,40 +137,27 @@ impl Ledger {
         let objects = self.attempt_objects(&self.layout.attempts(shard, rollout)?).await?;
         let newest = objects.into_iter().rfind(|object| object.kind == AttemptKind::Ungraded);
         let Some(AttemptObject { attempt, nonce, path, .. }) = newest else { return Ok(None) };
-        let bytes = self.store.get(&path).await?.bytes;
+        // It may be cleared away meanwhile, once the rollout has its result.
+        let Some(bytes) = self.read(&path).await? else { return Ok(None) };
         let (stored, _) = codec::unpack::<StoredTrajectory<T>>(path.as_str(), &bytes)?;
         Ok(Some(Ungraded { attempt, nonce, body: stored.trajectory }))
     }
 
-    /// Stores the record of an attempt that ended in a fault. [`LedgerError::NotFaulted`] for a graded one.
-    pub async fn save_fault(&self, record: &RolloutRecord) -> Result<(), LedgerError> {
+    /// Stores the record of an attempt that ended in a fault, and what its grading run printed if it got that far.
+    /// [`LedgerError::NotFaulted`] for a graded one.
+    pub async fn save_fault(
+        &self,
+        record: &RolloutRecord,
+        grader_log: Option<&[u8]>,
+    ) -> Result<(), LedgerError> {
         if matches!(record.outcome, Outcome::Graded(_)) {
             return Err(LedgerError::NotFaulted(record.rollout_id.clone()));
         }
         let RolloutRecord { shard_id, rollout_id, attempt, nonce, .. } = record;
         let path = self.layout.attempt(shard_id, rollout_id, *attempt, nonce, AttemptKind::Fault)?;
-        self.create(&path, codec::pack(record)).await?;
+        let stored = self.with_log(record, &path, grader_log).await?;
+        self.create(&path, stored.bytes).await?;
         Ok(())
-    }
-
-    /// Stores what a grading run printed, compressed; of a very long one only head and tail. Returns the path
-    /// relative to the run's prefix, for [`RolloutRecord::grader_log`].
-    pub async fn save_grader_log(
-        &self,
-        shard: &ShardId,
-        rollout: &RolloutId,
-        nonce: &str,
-        log: &[u8],
-    ) -> Result<String, LedgerError> {
-        let path = self.layout.grader_log(shard, rollout, nonce)?;
-        self.create(&path, codec::compress(&capped(log, LOG_END_BYTES))).await?;
-        Ok(self.layout.relative(&path).to_owned())
-    }
-
-    /// Reads a grader's log back by the path that [`Self::save_grader_log`] gave.
-    pub async fn load_grader_log(&self, path: &str) -> Result<Bytes, LedgerError> {
-        let object = self.store.get(&self.layout.object(path)?).await?;
-        Ok(codec::decompress(path, &object.bytes)?.into())
     }
 
     /// The objects below `folder`, in the order of shard, rollout and attempt.
@@ -185,13 +172,20 @@ impl Ledger {
     }
 }
 
-/// Head and tail of `log`, with a line between them that says how much is left out.
-fn capped(log: &[u8], end: usize) -> std::borrow::Cow<'_, [u8]> {
-    if log.len() <= 2 * end {
+/// A grader's log as it is kept: of a very long one head and tail, with a line between them that says how much is left
+/// out. What was capped once stays as it is.
+pub fn capped_log(log: &[u8]) -> Cow<'_, [u8]> {
+    capped(log, LOG_END_BYTES)
+}
+
+fn capped(log: &[u8], end: usize) -> Cow<'_, [u8]> {
+    let Some(left_out) = log.len().checked_sub(2 * end).filter(|left_out| *left_out > 0) else {
         return log.into();
-    }
-    let left_out = format!("\n[{} bytes left out]\n", log.len() - 2 * end);
-    [&log[..end], left_out.as_bytes(), &log[log.len() - end..]].concat().into()
+    };
+    let notice = format!("\n[about {left_out} bytes left out]\n");
+    // The notice takes the place of log, so that the whole is not above the limit itself.
+    let tail = log.len() - end.saturating_sub(notice.len());
+    [&log[..end], notice.as_bytes(), &log[tail..]].concat().into()
 }
 
 #[cfg(test)]
@@ -201,6 +195,10 @@ mod tests {
     #[test]
     fn long_logs_keep_both_ends() {
         assert_eq!(&*capped(b"abcdef", 3), b"abcdef");
-        assert_eq!(&*capped(b"abcdefgh", 3), b"abc\n[2 bytes left out]\nfgh");
+        let long: Vec<u8> = (b'a'..=b'z').cycle().take(200).collect();
+        let kept = capped(&long, 50).into_owned();
+        let expected = [&long[..50], b"\n[about 100 bytes left out]\n", &long[long.len() - 22..]].concat();
+        assert_eq!((&kept, kept.len()), (&expected, 100));
+        assert_eq!(*capped(&kept, 50), kept);
     }
 }

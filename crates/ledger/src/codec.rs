@@ -10,7 +10,9 @@ use thresher_core::record::SCHEMA_VERSION;
 use crate::LedgerError;
 
 /// Version of every object that this crate writes. Readers know this and older ones.
-pub(crate) const FORMAT: i32 = 1;
+///
+/// 2: the rollouts that a pack covers are one text, log entries can condemn, and a grader's log follows its record.
+pub(crate) const FORMAT: i32 = 2;
 
 /// Version of the protocol between the workers of a run. Plans, claims and heartbeats state it, and whoever reads
 /// another one stops: unlike an old format, an old protocol cannot be worked with.
@@ -41,8 +43,34 @@ struct SchemaOf {
 
 /// Encodes an object that programs read.
 pub(crate) fn pack<T: Serialize>(body: &T) -> Bytes {
-    let json = serde_json::to_vec(&Envelope { format: FORMAT, body }).expect("records serialize");
-    compress(&json)
+    compress(&line(body))
+}
+
+/// An object of a record and what its grading run printed, which `zstd -dc` prints one after the other.
+pub(crate) struct WithLog {
+    /// A frame with the record and, if there is a log, another with it.
+    pub(crate) bytes: Bytes,
+    /// Length of the first frame.
+    pub(crate) record_bytes: u64,
+    /// Length of the record before compression.
+    pub(crate) raw_bytes: u64,
+}
+
+/// Encodes a record, and the log of its grading run behind it.
+pub(crate) fn pack_with_log<T: Serialize>(body: &T, log: Option<&[u8]>) -> WithLog {
+    let json = line(body);
+    let mut bytes = compress(&json).to_vec();
+    let record_bytes = bytes.len() as u64;
+    if let Some(log) = log {
+        bytes.extend_from_slice(&compress(log));
+    }
+    WithLog { bytes: bytes.into(), record_bytes, raw_bytes: json.len() as u64 }
+}
+
+fn line<T: Serialize>(body: &T) -> Vec<u8> {
+    let mut json = serde_json::to_vec(&Envelope { format: FORMAT, body }).expect("records serialize");
+    json.push(b'\n');
+    json
 }
 
 /// Encodes an object that people read too.
@@ -53,10 +81,25 @@ pub(crate) fn plain<T: Serialize>(body: &T) -> Bytes {
     json.into()
 }
 
-/// Decodes what [`pack`] made; `path` is for messages. Also gives the size before compression.
+/// Decodes what [`pack`] or [`pack_with_log`] made; `path` is for messages. Also gives the size before compression.
 pub(crate) fn unpack<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<(T, u64), LedgerError> {
-    let json = decompress(path, bytes)?;
+    let (json, _) = first_frame(path, bytes)?;
     Ok((parse(path, &json)?, json.len() as u64))
+}
+
+/// The log behind a record that [`pack_with_log`] made; `None` if there is none.
+pub(crate) fn log_of(path: &str, bytes: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+    let (_, rest) = first_frame(path, bytes)?;
+    if rest.is_empty() { Ok(None) } else { decompress(path, rest).map(Some) }
+}
+
+/// The content of the first frame, and the bytes behind it.
+fn first_frame<'a>(path: &str, bytes: &'a [u8]) -> Result<(Vec<u8>, &'a [u8]), LedgerError> {
+    let mut raw = Vec::new();
+    let decoder = zstd::Decoder::with_buffer(bytes).map_err(|error| damaged(path, error))?;
+    let mut decoder = decoder.single_frame();
+    decoder.read_to_end(&mut raw).map_err(|error| damaged(path, error))?;
+    Ok((raw, decoder.finish()))
 }
 
 /// Decodes what [`plain`] made.
@@ -133,6 +176,23 @@ mod tests {
             assert!(error.to_string().starts_with("`results/a/b` is damaged"), "{error}");
         }
         assert_eq!(unpack::<BTreeMap<String, String>>("p", &whole).unwrap().0["key"], "value");
+    }
+
+    #[test]
+    fn a_log_follows_its_record() {
+        let record = BTreeMap::from([("key", "value")]);
+        for (log, whole) in [(None, ""), (Some(&b""[..]), ""), (Some(b"1 passed\n"), "1 passed\n")] {
+            let packed = pack_with_log(&record, log);
+            assert_eq!(unpack::<BTreeMap<String, String>>("p", &packed.bytes).unwrap().0["key"], "value");
+            let alone = &packed.bytes[..packed.record_bytes as usize];
+            let (_, raw_bytes) = unpack::<BTreeMap<String, String>>("p", alone).unwrap();
+            assert_eq!(raw_bytes, packed.raw_bytes);
+            assert_eq!(log_of("p", &packed.bytes).unwrap().as_deref(), log);
+            let printed = String::from_utf8(decompress("p", &packed.bytes).unwrap()).unwrap();
+            assert_eq!(printed.split_once('\n').unwrap().1, whole);
+        }
+        let cut = pack_with_log(&record, Some(b"1 passed")).bytes;
+        assert!(log_of("p", &cut[..cut.len() - 1]).is_err());
     }
 
     #[test]

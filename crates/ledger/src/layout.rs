@@ -7,11 +7,13 @@
 //! workers/<incarnation>.json                            heartbeat, written by that worker alone
 //! claims/<shard>.json                                   who works on a shard: compare-and-swap
 //! attempts/<shard>/<rollout>/<attempt>-<nonce>.ungraded.json.zst   trajectory and patch before grading
-//! attempts/<shard>/<rollout>/<attempt>-<nonce>.fault.json.zst      the record of an attempt that faulted
-//! attempts/<shard>/<rollout>/<nonce>.grader.log.zst     what a grading run printed
-//! results/<shard>/<rollout>                             THE commit of a rollout: zstd JSON, created once
+//! attempts/<shard>/<rollout>/<attempt>-<nonce>.fault.json.zst      the record of an attempt that faulted, and its log
+//! attempts/<shard>/<rollout>/<nonce>.grader.log.zst     what a grading run printed, in runs of format 1
+//! results/<shard>/<rollout>                             THE commit of a rollout: zstd JSON, created once; what its
+//!                                                       grading run printed follows in a second frame
 //! tables/<table>/<pack>.parquet                         rows, visible only through the log
 //! log/<n>.json                                          created once each, without gaps
+//! checkpoints/<n>.json.zst                              what the log says up to entry n, to read it faster
 //! manifest.json                                         written at sealing
 //! ```
 //!
@@ -122,14 +124,9 @@ impl Layout {
         ObjectPath::parse(name).map_err(|_| LedgerError::BadName(nonce.to_owned()))
     }
 
-    pub(crate) fn grader_log(
-        &self,
-        shard: &ShardId,
-        rollout: &RolloutId,
-        nonce: &str,
-    ) -> Result<ObjectPath, LedgerError> {
-        let name = format!("{}{}.grader.log.zst", self.attempts(shard, rollout)?, segment(nonce)?);
-        ObjectPath::parse(name).map_err(|_| LedgerError::BadName(nonce.to_owned()))
+    /// Whether the object is a grader's log by itself, as runs of format 1 have them.
+    pub(crate) fn is_separate_log(path: &str) -> bool {
+        path.ends_with(".grader.log.zst")
     }
 
     /// Reads a path below `attempts/`; `None` for grader logs and for what is none of ours.
@@ -166,8 +163,26 @@ impl Layout {
         format!("tables/{}/{pack}.parquet", table.name())
     }
 
+    /// The pack of a path below `tables/`; `None` for what is none of ours.
+    pub(crate) fn parse_table_file<'a>(&self, path: &'a ObjectPath) -> Option<&'a str> {
+        let (table, file) = self.relative(path).strip_prefix("tables/")?.split_once('/')?;
+        Table::from_name(table)?;
+        let pack = file.strip_suffix(".parquet")?;
+        let ours = pack.len() == 16 && pack.bytes().all(|byte| byte.is_ascii_hexdigit());
+        ours.then_some(pack)
+    }
+
     pub(crate) fn log(&self, number: u64) -> Result<ObjectPath, LedgerError> {
         self.object(&format!("log/{number:08}.json"))
+    }
+
+    pub(crate) fn checkpoint(&self, number: u64) -> Result<ObjectPath, LedgerError> {
+        self.object(&format!("checkpoints/{number:08}.json.zst"))
+    }
+
+    /// The number of a path below `checkpoints/`.
+    pub(crate) fn checkpoint_number(path: &ObjectPath) -> Option<u64> {
+        path.name().strip_suffix(".json.zst")?.parse().ok()
     }
 
     /// The number of a path such as `log/00000003.json` or `plan/00000003.json`.
@@ -202,9 +217,15 @@ mod tests {
                 assert_eq!((read.attempt, read.nonce.as_str(), read.kind), (12, "a-b", kind));
                 assert!(path.as_str().starts_with(&layout.attempts(&shard, &rollout).unwrap()));
             }
-            let log = layout.grader_log(&shard, &rollout, "1-n").unwrap();
+            let log = layout.object("attempts/s/r/1-n.grader.log.zst").unwrap();
             assert_eq!(layout.parse_attempt(&log), None);
+            assert!(Layout::is_separate_log(log.as_str()));
             assert_eq!(Layout::number(&layout.log(7).unwrap()), Some(7));
+            assert_eq!(Layout::checkpoint_number(&layout.checkpoint(64).unwrap()), Some(64));
+            let file = layout.object(&Layout::table_file(Table::Steps, "0123456789abcdef")).unwrap();
+            assert_eq!(layout.parse_table_file(&file), Some("0123456789abcdef"));
+            let other = layout.object("tables/steps/mine.parquet").unwrap();
+            assert_eq!(layout.parse_table_file(&other), None);
             assert_eq!(layout.relative(&layout.manifest().unwrap()), "manifest.json");
         }
     }

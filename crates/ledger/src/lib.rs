@@ -11,18 +11,22 @@
 #![doc = include_str!("../PROTOCOL.md")]
 
 mod attempt;
+mod checkpoint;
 mod claim;
 mod codec;
 mod control;
 mod error;
+mod gc;
 mod heartbeat;
 mod ids;
 mod layout;
 mod ledger;
 mod lock;
 mod log;
+mod log_state;
 mod manifest;
 mod pack;
+mod packer;
 mod plan;
 mod reader;
 mod register;
@@ -31,20 +35,22 @@ mod schema;
 mod summary;
 mod tranche;
 
-pub use attempt::{AttemptCounts, Attempts, FaultSeen, Ungraded};
+pub use attempt::{AttemptCounts, Attempts, FaultSeen, Ungraded, capped_log};
 pub use claim::{Claim, Claiming, LostAttempt, Release, Standing};
 pub use codec::PROTOCOL;
 pub use control::{Control, RunState};
 pub use error::LedgerError;
+pub use gc::{Deleted, GcOptions, GcReport};
 pub use heartbeat::{DoneCounts, Heartbeat, InFlight, Incarnation, UnpackedCounts, WorkerState};
 pub use ids::IdSource;
 pub use ledger::Ledger;
 pub use lock::{LockError, RunLock};
 pub use manifest::{Manifest, ManifestFile, OutcomeCounts};
 pub use pack::{PackOptions, PackWhen, Packed};
+pub use packer::{Packer, PackerOptions};
 pub use plan::{DatasetIdentity, StoredPlan};
 pub use reader::Reader;
-pub use result::{Commit, CommittedResult};
+pub use result::{Commit, CommittedResult, Stored};
 pub use schema::{Table, document as schema_document};
 pub use summary::RolloutSummary;
 pub use tranche::{Amount, Drawn, Limits, Wish, micro_usd};

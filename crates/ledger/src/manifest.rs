@@ -9,8 +9,9 @@ use thresher_store::{Object, PutMode, PutOutcome, StoreError};
 use tracing::info;
 
 use crate::layout::{AttemptKind, AttemptObject};
-use crate::log::{Append, LogState, Pack, PackKind, Seal};
-use crate::pack::Source;
+use crate::log::{Append, Change, Pack, PackKind, Seal};
+use crate::log_state::LogState;
+use crate::pack::{Instances, Source, sort_by_task};
 use crate::schema::Table;
 use crate::{Ledger, LedgerError, PackOptions, PackWhen, codec};
 
@@ -66,21 +67,28 @@ impl Ledger {
     /// again is harmless; a run that goes on afterwards is simply sealed again.
     pub async fn seal(&self, options: &PackOptions) -> Result<Manifest, LedgerError> {
         let options = PackOptions { when: PackWhen::Always, ..options.clone() };
+        let mut state = self.log_state().await?;
         loop {
-            self.pack(&options).await?;
-            let state = self.log_state().await?;
-            if !self.pending(&state, &self.committed().await?)?.is_empty() {
-                continue;
-            }
+            let instances = self.instances().await?;
+            let mut pending = self.pending(&state, &self.committed().await?)?;
+            sort_by_task(&mut pending, &instances);
+            self.pack_sources(&mut state, pending, &options).await?;
             let faults = self.faults().await?;
-            if state.seal.as_ref().is_some_and(|seal| seal.faults == self.names(&faults)) {
+            if self.is_sealed(&state, &faults, &instances) {
                 return self.write_manifest(&state).await;
             }
-            if let Append::Appended(state) = self.append_seal(state, &faults).await? {
+            if self.append_seal(&mut state, &faults, &instances).await? == Append::Appended {
                 info!(number = state.position, "run is sealed");
                 return self.write_manifest(&state).await;
             }
         }
+    }
+
+    /// Whether a sealing would change nothing.
+    fn is_sealed(&self, state: &LogState, faults: &[AttemptObject], instances: &Instances) -> bool {
+        state.seal.as_ref().is_some_and(|seal| {
+            seal.faults == self.names(faults) && seal.counts.planned == instances.len() as u64
+        })
     }
 
     /// Reads the manifest; `None` if the run was never sealed.
@@ -90,13 +98,20 @@ impl Ledger {
         Ok(Some(codec::parse(path.as_str(), &bytes)?))
     }
 
-    async fn append_seal(&self, state: LogState, faults: &[AttemptObject]) -> Result<Append, LedgerError> {
-        let pack = self.fault_pack(&state, faults).await?;
-        let counts = self.counts(&state, pack.as_ref(), faults.len() as u64).await?;
-        let seal = Seal { counts, faults: self.names(faults) };
-        let stale = state.of_kind(PackKind::Faults).map(|pack| pack.name.clone()).collect();
-        let appended = self.append(state, pack.iter().cloned().collect(), stale, Some(seal)).await?;
-        if let (Append::Lost(_), Some(pack)) = (&appended, &pack) {
+    async fn append_seal(
+        &self,
+        state: &mut LogState,
+        faults: &[AttemptObject],
+        instances: &Instances,
+    ) -> Result<Append, LedgerError> {
+        let pack = self.fault_pack(state, faults, instances).await?;
+        let counts = counts(state, pack.as_ref(), faults.len() as u64, instances);
+        let seal = Some(Seal { counts, faults: self.names(faults) });
+        let added = pack.iter().cloned().collect();
+        let change = Change { added, removed: state.fault_packs(), condemned: None, seal };
+        let condemned = pack.as_ref().is_some_and(|pack| state.condemned.contains_key(&pack.name));
+        let appended = if condemned { Append::Lost } else { self.append(state, change).await? };
+        if let (Append::Lost, Some(pack)) = (appended, &pack) {
             self.discard(pack).await?;
         }
         Ok(appended)
@@ -108,19 +123,23 @@ impl Ledger {
         &self,
         state: &LogState,
         faults: &[AttemptObject],
+        instances: &Instances,
     ) -> Result<Option<Pack>, LedgerError> {
         if faults.is_empty() {
             return Ok(None);
         }
-        let all = self.fault_sources(faults).await?;
+        let mut all = fault_sources(faults);
+        sort_by_task(&mut all, instances);
         let last = last_of_each(&all, &state.covered);
         let mut pack = if last.is_empty() {
             Pack {
                 name: self.ids.fresh(),
                 kind: PackKind::Faults,
                 files: Vec::new(),
-                covered: Vec::new(),
+                rollouts: 0,
                 solved: 0,
+                raw_bytes: 0,
+                covered: Vec::new(),
             }
         } else {
             self.write_pack(PackKind::Faults, &last, u64::MAX).await?.0
@@ -129,25 +148,6 @@ impl Ledger {
             pack.files.push(self.store_table(table, &pack.name, encoded).await?);
         }
         Ok(Some(pack))
-    }
-
-    async fn counts(
-        &self,
-        state: &LogState,
-        fault_pack: Option<&Pack>,
-        fault_attempts: u64,
-    ) -> Result<OutcomeCounts, LedgerError> {
-        let faulted: HashSet<&RolloutId> = fault_pack.iter().flat_map(|pack| &pack.covered).collect();
-        let planned = self.instances().await?;
-        let ended = |rollout: &RolloutId| state.covered.contains(rollout) || faulted.contains(rollout);
-        Ok(OutcomeCounts {
-            planned: planned.len() as u64,
-            graded: state.covered.len() as u64,
-            solved: state.of_kind(PackKind::Results).map(|pack| pack.solved).sum(),
-            faulted: faulted.len() as u64,
-            fault_attempts,
-            missing: planned.keys().filter(|rollout| !ended(rollout)).count() as u64,
-        })
     }
 
     /// Writes the manifest of a sealed state, unless one of a later state is there.
@@ -174,7 +174,7 @@ impl Ledger {
 
     fn describe(&self, state: &LogState) -> Manifest {
         let mut files: Vec<ManifestFile> =
-            state.packs.values().flat_map(|pack| pack.files.iter().cloned()).collect();
+            state.packs().flat_map(|pack| pack.files.iter().cloned()).collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Manifest {
             schema_version: SCHEMA_VERSION,
@@ -196,19 +196,36 @@ impl Ledger {
     pub(crate) fn names(&self, objects: &[AttemptObject]) -> Vec<String> {
         objects.iter().map(|object| self.layout.relative(&object.path).to_owned()).collect()
     }
+}
 
-    async fn fault_sources(&self, faults: &[AttemptObject]) -> Result<Vec<Source>, LedgerError> {
-        let sources = faults.iter().map(|object| Source {
-            rollout: object.rollout.clone(),
-            instance: None,
-            attempt: object.attempt,
-            path: object.path.clone(),
-            stored_bytes: 0,
-        });
-        let mut sources: Vec<Source> = sources.collect();
-        self.order(&mut sources).await?;
-        Ok(sources)
+fn counts(
+    state: &LogState,
+    fault_pack: Option<&Pack>,
+    fault_attempts: u64,
+    planned: &Instances,
+) -> OutcomeCounts {
+    let faulted: HashSet<&RolloutId> = fault_pack.iter().flat_map(|pack| &pack.covered).collect();
+    let ended = |rollout: &RolloutId| state.covered.contains(rollout) || faulted.contains(rollout);
+    OutcomeCounts {
+        planned: planned.len() as u64,
+        graded: state.covered.len() as u64,
+        solved: state.of_kind(PackKind::Results).map(|pack| pack.solved).sum(),
+        faulted: faulted.len() as u64,
+        fault_attempts,
+        missing: planned.keys().filter(|rollout| !ended(rollout)).count() as u64,
     }
+}
+
+fn fault_sources(faults: &[AttemptObject]) -> Vec<Source> {
+    let sources = faults.iter().map(|object| Source {
+        rollout: object.rollout.clone(),
+        instance: None,
+        attempt: object.attempt,
+        path: object.path.clone(),
+        stored_bytes: 0,
+        record_bytes: None,
+    });
+    sources.collect()
 }
 
 /// The last attempt of each rollout that has no result. `sources` are in the order of rollouts and attempts.

@@ -9,22 +9,26 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use thresher_core::{InstanceId, RolloutId, RolloutRecord, Sha256Hex};
-use thresher_store::ObjectPath;
+use thresher_store::{ObjectPath, PutMode, put_large};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::info;
 
 use crate::codec;
 use crate::layout::Layout;
-use crate::log::{Append, LogState, Pack, PackKind, READS};
+use crate::log::{Append, Change, Pack, PackKind, READS};
+use crate::log_state::LogState;
 use crate::manifest::ManifestFile;
 use crate::schema::{Encoded, Table, TableWriter};
-use crate::{CommittedResult, Ledger, LedgerError, RunLock};
+use crate::{CommittedResult, Ledger, LedgerError};
 
 /// Objects that are decoded and encoded between two looks at the clock of the runtime.
 const SLICE: usize = 32;
 
 /// Trajectories compress about this well; used only to guess whether a pack has come together.
 const USUAL_COMPRESSION: u64 = 5;
+
+/// The task of each planned rollout.
+pub(crate) type Instances = HashMap<RolloutId, InstanceId>;
 
 /// How results are packed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,79 +76,67 @@ pub(crate) enum RowOrder {
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     pub(crate) rollout: RolloutId,
-    /// The task, once [`Ledger::order`] has looked it up.
+    /// The task, once it is known.
     pub(crate) instance: Option<InstanceId>,
     pub(crate) attempt: u32,
     pub(crate) path: ObjectPath,
     pub(crate) stored_bytes: u64,
+    /// How much of the object is the record; `None` where only the whole object's size is known.
+    pub(crate) record_bytes: Option<u64>,
 }
 
 impl Ledger {
-    /// Gathers the results that no pack covers into Parquet files and makes those part of the run.
+    /// Gathers the results that no pack covers into Parquet files and makes those part of the run (protocol: K5).
+    ///
+    /// This lists all results; a worker that packs what it committed itself does so with a [`crate::Packer`].
     pub async fn pack(&self, options: &PackOptions) -> Result<Packed, LedgerError> {
-        let mut packed = Packed::default();
         let mut state = self.log_state().await?;
         let mut pending = self.pending(&state, &self.committed().await?)?;
-        if enough(&pending, options) {
-            self.order(&mut pending).await?;
+        if !enough(&pending, options) {
+            return Ok(Packed::default());
         }
+        sort_by_task(&mut pending, &self.instances().await?);
+        self.pack_sources(&mut state, pending, options).await
+    }
+
+    /// Packs `pending`, which is in the order of tasks (protocol: K2 to K4). On return, `state` is at the last entry that
+    /// was read or written.
+    pub(crate) async fn pack_sources(
+        &self,
+        state: &mut LogState,
+        mut pending: Vec<Source>,
+        options: &PackOptions,
+    ) -> Result<Packed, LedgerError> {
+        let mut packed = Packed::default();
         while enough(&pending, options) {
             let (pack, used) = self.write_pack(PackKind::Results, &pending, options.raw_bytes).await?;
             let rollouts = pack.covered.len() as u64;
-            let after = self.append_results(state, pack).await?;
-            if let Some(number) = after.appended {
-                info!(number, rollouts, "pack is part of the run");
+            if self.append_results(state, pack).await? {
+                info!(number = state.position, rollouts, "pack is part of the run");
                 packed = Packed { packs: packed.packs + 1, rollouts: packed.rollouts + rollouts };
                 pending.drain(..used);
             }
-            state = after.state;
             pending.retain(|source| !state.covered.contains(&source.rollout));
         }
         Ok(packed)
     }
 
-    /// Appends `pack`, behind other writers' entries if need be, unless one of them covers a rollout of it.
-    async fn append_results(&self, mut state: LogState, pack: Pack) -> Result<AfterAppend, LedgerError> {
+    /// Appends `pack`, behind other writers' entries if need be, unless one of them covers a rollout of it or condemns
+    /// it: then its files are deleted. Says whether it was appended.
+    async fn append_results(&self, state: &mut LogState, pack: Pack) -> Result<bool, LedgerError> {
         loop {
-            // Fault rows are those of the last sealing; an entry after it opens the run again.
-            let stale = state.of_kind(PackKind::Faults).map(|faults| faults.name.clone()).collect();
-            state = match self.append(state, vec![pack.clone()], stale, None).await? {
-                Append::Appended(state) => {
-                    return Ok(AfterAppend { appended: Some(state.position), state });
-                }
-                Append::Lost(state) => state,
-            };
-            if pack.covered.iter().any(|rollout| state.covered.contains(rollout)) {
+            let covered = pack.covered.iter().any(|rollout| state.covered.contains(rollout));
+            if covered || state.condemned.contains_key(&pack.name) {
                 self.discard(&pack).await?;
-                return Ok(AfterAppend { appended: None, state });
+                return Ok(false);
+            }
+            // Fault rows are those of the last sealing; an entry after it opens the run again.
+            let removed = state.fault_packs();
+            let change = Change { added: vec![pack.clone()], removed, ..Change::default() };
+            if self.append(state, change).await? == Append::Appended {
+                return Ok(true);
             }
         }
-    }
-
-    /// Removes table files that no log entry has ever named and returns how many there were: a packer left them that
-    /// was killed between writing its files and its entry (protocol: packs). They harm no reader of the manifest, but
-    /// would double rows for one that reads whole folders.
-    ///
-    /// The run's lock is asked for because the files of a living packer have no name yet either.
-    pub async fn sweep(&self, _lock: &RunLock) -> Result<u64, LedgerError> {
-        let named = self.log_state().await?.named;
-        let mut swept = 0;
-        for object in self.store.list(&self.layout.folder("tables/"), None).await? {
-            let file = object.path.as_str().rsplit('/').next().unwrap_or_default();
-            if file.strip_suffix(".parquet").is_some_and(|pack| !named.contains(pack)) {
-                self.store.delete(&object.path).await?;
-                swept += 1;
-            }
-        }
-        Ok(swept)
-    }
-
-    /// Removes files that no log entry names, and that no entry will.
-    pub(crate) async fn discard(&self, pack: &Pack) -> Result<(), LedgerError> {
-        for file in &pack.files {
-            self.store.delete(&self.layout.object(&file.path)?).await?;
-        }
-        Ok(())
     }
 
     /// Of the `committed` results those that no pack covers.
@@ -161,23 +153,14 @@ impl Ledger {
                 attempt: 0,
                 path: self.layout.result(&result.shard_id, rollout)?,
                 stored_bytes: result.bytes,
+                record_bytes: None,
             })
         };
         fresh.map(source).collect()
     }
 
-    /// Brings sources into the order of tasks.
-    pub(crate) async fn order(&self, sources: &mut [Source]) -> Result<(), LedgerError> {
-        let instances = self.instances().await?;
-        for source in &mut *sources {
-            source.instance = instances.get(&source.rollout).cloned();
-        }
-        sort(sources, RowOrder::Task);
-        Ok(())
-    }
-
     /// The task of each planned rollout: the order of rows is known without reading any result.
-    pub(crate) async fn instances(&self) -> Result<HashMap<RolloutId, InstanceId>, LedgerError> {
+    pub(crate) async fn instances(&self) -> Result<Instances, LedgerError> {
         let Some(stored) = self.plan().await? else { return Ok(HashMap::new()) };
         let plan = &stored.plan;
         let rollouts = plan.shards.iter().flat_map(|shard| &shard.rollouts);
@@ -197,16 +180,18 @@ impl Ledger {
         raw_bytes: u64,
     ) -> Result<(Pack, usize), LedgerError> {
         let name = self.ids.fresh();
-        let first = self.encode(&[Table::Rollouts, Table::TestResults], sources, raw_bytes).await?;
+        let mut first = self.encode(&[Table::Rollouts, Table::TestResults], sources, raw_bytes).await?;
         let mut taken = sources[..first.taken].to_vec();
         sort(&mut taken, RowOrder::Rollout);
         let second = self.encode(&[Table::Steps], &taken, u64::MAX).await?;
         let mut files = Vec::new();
-        for (table, encoded) in first.files.into_iter().chain(second.files) {
+        for (table, encoded) in std::mem::take(&mut first.files).into_iter().chain(second.files) {
             files.push(self.store_table(table, &name, encoded).await?);
         }
-        let covered = taken.into_iter().map(|source| source.rollout).collect();
-        Ok((Pack { name, kind, files, covered, solved: first.solved }, first.taken))
+        let covered: Vec<RolloutId> = taken.into_iter().map(|source| source.rollout).collect();
+        let rollouts = covered.len() as u64;
+        let EncodedTables { solved, raw_bytes, taken, .. } = first;
+        Ok((Pack { name, kind, files, rollouts, solved, raw_bytes, covered }, taken))
     }
 
     /// Stores a file of a pack.
@@ -227,7 +212,7 @@ impl Ledger {
             sha256: Sha256Hex::of(&bytes),
         };
         // The name is random, so the object can only be our own from a try whose answer was lost.
-        self.create(&self.layout.object(&path)?, bytes).await?;
+        put_large(&*self.store, &self.layout.object(&path)?, bytes, PutMode::Create).await?;
         Ok(file)
     }
 
@@ -251,18 +236,15 @@ impl Ledger {
     }
 
     async fn fetch(&self, sources: &[Source]) -> Result<Vec<(ObjectPath, Bytes)>, LedgerError> {
-        let paths: Vec<ObjectPath> = sources.iter().map(|source| source.path.clone()).collect();
-        let reads = stream::iter(paths).map(|path| async move {
-            let object = self.store.get(&path).await?;
-            Ok::<_, LedgerError>((path, object.bytes))
+        let reads = stream::iter(sources.to_vec()).map(|Source { path, record_bytes, .. }| async move {
+            let bytes = match record_bytes {
+                Some(length) => self.store.get_range(&path, 0..length).await?,
+                None => self.store.get(&path).await?.bytes,
+            };
+            Ok::<_, LedgerError>((path, bytes))
         });
         reads.buffered(READS).try_collect().await
     }
-}
-
-struct AfterAppend {
-    state: LogState,
-    appended: Option<u64>,
 }
 
 /// Finished files, and what is known of the records in them.
@@ -271,6 +253,7 @@ pub(crate) struct EncodedTables {
     pub(crate) files: Vec<(Table, Encoded)>,
     pub(crate) taken: usize,
     pub(crate) solved: u64,
+    pub(crate) raw_bytes: u64,
 }
 
 struct Encoder {
@@ -314,12 +297,12 @@ impl Encoder {
         for (table, writer) in self.writers {
             files.extend(writer.finish()?.map(|encoded| (table, encoded)));
         }
-        Ok(EncodedTables { files, taken: self.taken, solved: self.solved })
+        Ok(EncodedTables { files, taken: self.taken, solved: self.solved, raw_bytes: self.raw_bytes })
     }
 }
 
-/// Runs heavy work on a thread of its own; in place on a runtime that has one thread, where simulations need each
-/// step to follow from the one before.
+/// Runs heavy work where it does not hold up other tasks: on a thread of its own, unless the runtime has only one
+/// thread, as simulations do, whose order of events must not depend on another.
 pub(crate) async fn off_runtime<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LedgerError> + Send + 'static,
 ) -> Result<T, LedgerError> {
@@ -338,6 +321,14 @@ fn enough(pending: &[Source], options: &PackOptions) -> bool {
         PackWhen::Always => !pending.is_empty(),
         PackWhen::Full => !pending.is_empty() && stored * USUAL_COMPRESSION >= options.raw_bytes,
     }
+}
+
+/// Brings sources into the order of tasks, which `instances` tells.
+pub(crate) fn sort_by_task(sources: &mut [Source], instances: &Instances) {
+    for source in &mut *sources {
+        source.instance = instances.get(&source.rollout).cloned();
+    }
+    sort(sources, RowOrder::Task);
 }
 
 /// Brings sources into the order of a table's rows.

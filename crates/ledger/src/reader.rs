@@ -10,7 +10,8 @@ use thresher_core::record::SCHEMA_VERSION;
 use thresher_core::{RolloutId, RolloutRecord};
 
 use crate::layout::AttemptObject;
-use crate::log::{LogState, Pack, PackKind};
+use crate::log::{Pack, PackKind};
+use crate::log_state::LogState;
 use crate::manifest::ManifestFile;
 use crate::pack::{Source, off_runtime};
 use crate::schema::{Table, table_batch};
@@ -119,7 +120,7 @@ impl Reader {
     /// added, and then taken from the fault records instead.
     fn files(&self, table: Table) -> impl Iterator<Item = &ManifestFile> {
         let sealed = self.is_sealed();
-        let packs = self.state.packs.values();
+        let packs = self.state.packs();
         let counted = packs.filter(move |pack: &&Pack| pack.kind == PackKind::Results || sealed);
         counted.flat_map(|pack| &pack.files).filter(move |file| file.table == table.name())
     }

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use thresher_core::fault::{Blame, Fault, Phase, Retry};
 use thresher_core::{RolloutId, ShardId};
-use thresher_ledger::{Ledger, LedgerError};
+use thresher_ledger::{Ledger, LedgerError, capped_log};
 use thresher_rollout::journal::Progress;
 use thresher_rollout::{Journal, RolloutJob, Ungraded};
 
 use crate::event::{Event, Observer};
 
-/// Writes to the ledger and passes progress on.
+/// Writes to the ledger and passes progress on. A grader's log waits here for the record that it is stored with.
 pub(crate) struct LedgerJournal {
     ledger: Ledger,
     observer: Arc<dyn Observer>,
@@ -20,10 +20,11 @@ pub(crate) struct LedgerJournal {
 }
 
 /// What belongs to an attempt while it runs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Running {
     shard: ShardId,
     attempt: u32,
+    grader_log: Option<Vec<u8>>,
 }
 
 impl LedgerJournal {
@@ -33,17 +34,18 @@ impl LedgerJournal {
 
     /// Notes which attempt begins, for what is stored in its name.
     pub(crate) fn begin(&self, job: &RolloutJob) {
-        let running = Running { shard: job.shard_id.clone(), attempt: job.attempt };
+        let running = Running { shard: job.shard_id.clone(), attempt: job.attempt, grader_log: None };
         self.running().insert(job.rollout_id.clone(), running);
     }
 
-    /// Forgets an attempt that ended.
-    pub(crate) fn end(&self, rollout: &RolloutId) {
-        self.running().remove(rollout);
+    /// Forgets an attempt that ended, and gives the log of its grading run, if there was one.
+    pub(crate) fn end(&self, rollout: &RolloutId) -> Option<Vec<u8>> {
+        self.running().remove(rollout)?.grader_log
     }
 
-    fn of(&self, rollout: &RolloutId) -> Running {
-        self.running().get(rollout).cloned().expect("only rollouts that have begun are written of")
+    fn with<T>(&self, rollout: &RolloutId, use_it: impl FnOnce(&mut Running) -> T) -> T {
+        let mut running = self.running();
+        use_it(running.get_mut(rollout).expect("only rollouts that have begun are written of"))
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<RolloutId, Running>> {
@@ -54,14 +56,18 @@ impl LedgerJournal {
 #[async_trait]
 impl Journal for LedgerJournal {
     async fn ungraded(&self, rollout: &RolloutId, ungraded: &Ungraded) -> Result<(), Fault> {
-        let Running { shard, attempt } = self.of(rollout);
+        let (shard, attempt) = self.with(rollout, |running| (running.shard.clone(), running.attempt));
         let saved = self.ledger.save_ungraded(&shard, rollout, attempt, &ungraded.nonce, ungraded).await;
         saved.map_err(|error| store_fault(&error))
     }
 
-    async fn grader_log(&self, rollout: &RolloutId, nonce: &str, log: &[u8]) -> Result<String, Fault> {
-        let saved = self.ledger.save_grader_log(&self.of(rollout).shard, rollout, nonce, log).await;
-        saved.map_err(|error| store_fault(&error))
+    async fn grader_log(&self, rollout: &RolloutId, _nonce: &str, log: &[u8]) -> Result<String, Fault> {
+        let log = capped_log(log).into_owned();
+        // The ledger puts the object's own path into the record once it is known which object that is.
+        Ok(self.with(rollout, |running| {
+            running.grader_log = Some(log);
+            format!("results/{}/{rollout}", running.shard)
+        }))
     }
 
     fn progress(&self, rollout: &RolloutId, progress: Progress) {

@@ -46,11 +46,11 @@ impl Shared {
         let job = RolloutJob { ungraded: ungraded.map(|stored| stored.body), ..job(&pending, nonce, &task) };
         self.journal.begin(&job);
         let record = self.runner.run(job, &task, &cancel).await;
-        self.journal.end(&record.rollout_id);
+        let log = self.journal.end(&record.rollout_id);
         let commit = match record.outcome {
-            Outcome::Graded(_) => Some(self.ledger.commit(&record).await?),
+            Outcome::Graded(_) => Some(self.ledger.commit(&record, log.as_deref()).await?),
             Outcome::Faulted(_) => {
-                self.ledger.save_fault(&record).await?;
+                self.ledger.save_fault(&record, log.as_deref()).await?;
                 None
             }
         };

@@ -258,7 +258,7 @@ impl Worker {
 
     fn finish(&mut self, done: Done) {
         let Done { pending, record, commit } = done;
-        let graded = commit == Some(Commit::Committed);
+        let graded = commit.is_some_and(Commit::is_committed);
         self.leftovers |= self.holds.cancel(&pending.shard).is_none();
         self.purse.settle(spent(&pending, &record, commit.is_some()));
         let spent = self.purse.spent();
@@ -296,7 +296,7 @@ impl Worker {
     fn count(&mut self, pending: &Pending, record: &RolloutRecord, commit: Option<Commit>) {
         match &record.outcome {
             Outcome::Graded(_) => {
-                let counts = commit == Some(Commit::Committed);
+                let counts = commit.is_some_and(Commit::is_committed);
                 self.tally.graded += u64::from(counts);
                 self.tally.solved += u64::from(counts && record.outcome.is_solved());
                 self.holds.end(&pending.shard, &record.rollout_id, false);

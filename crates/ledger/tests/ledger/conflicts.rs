@@ -15,7 +15,7 @@ async fn six() -> (Arc<Memory>, Vec<RolloutRecord>) {
     let shared = Arc::new(Memory::new());
     let records: Vec<RolloutRecord> = (0..6).map(record).collect();
     for record in &records {
-        plain(&shared).commit(record).await.unwrap();
+        plain(&shared).commit(record, None).await.unwrap();
     }
     (shared, records)
 }
@@ -46,7 +46,7 @@ async fn k3_a_pack_goes_behind_entries_that_cover_none_of_it() {
     let late = record(10);
     let other = blind(&shared, &records);
     let act = Trouble::before(move || async move {
-        other.commit(&late).await.unwrap();
+        other.commit(&late, None).await.unwrap();
         assert_eq!(pack(other).await, Packed { packs: 1, rollouts: 1 });
     });
     assert_eq!(pack(troubled(&shared, "log/", act)).await, Packed { packs: 1, rollouts: 6 });
@@ -95,10 +95,11 @@ async fn l2_r1_a_lost_acknowledgement_is_no_lost_race() {
     assert_eq!(count(&shared, "log/").await, 1);
 
     let mut late = record(10);
-    let commit = troubled(&shared, "results/", Trouble::LostAcknowledgement).commit(&late).await.unwrap();
-    assert_eq!(commit, Commit::Committed);
+    let commit =
+        troubled(&shared, "results/", Trouble::LostAcknowledgement).commit(&late, None).await.unwrap();
+    assert!(commit.is_committed());
     late.nonce = "rival".into();
-    assert_eq!(plain(&shared).commit(&late).await.unwrap(), Commit::AlreadyCommitted);
+    assert_eq!(plain(&shared).commit(&late, None).await.unwrap(), Commit::AlreadyCommitted);
     assert_whole(&shared, 7).await;
 }
 
@@ -109,9 +110,12 @@ async fn r1_of_two_attempts_that_end_at_once_one_counts() {
     theirs.nonce = "theirs".into();
     let (other, rival) = (plain(&shared), theirs.clone());
     let act = Trouble::before(move || async move {
-        assert_eq!(other.commit(&rival).await.unwrap(), Commit::Committed);
+        assert!(other.commit(&rival, None).await.unwrap().is_committed());
     });
-    assert_eq!(troubled(&shared, "results/", act).commit(&ours).await.unwrap(), Commit::AlreadyCommitted);
+    assert_eq!(
+        troubled(&shared, "results/", act).commit(&ours, None).await.unwrap(),
+        Commit::AlreadyCommitted
+    );
     let kept = plain(&shared).result(&ours.shard_id, &ours.rollout_id).await.unwrap();
     assert_eq!(kept, Some(theirs));
     assert_whole(&shared, 1).await;
@@ -150,11 +154,11 @@ async fn p5_planners_at_once_agree() {
 async fn s4_a_result_that_comes_while_sealing_is_sealed_too() {
     let (shared, _) = six().await;
     let fault = faulted(&record(10), 1);
-    plain(&shared).save_fault(&fault).await.unwrap();
+    plain(&shared).save_fault(&fault, None).await.unwrap();
     pack(plain(&shared)).await;
     let other = plain(&shared);
     let act = Trouble::before(move || async move {
-        other.commit(&record(10)).await.unwrap();
+        other.commit(&record(10), None).await.unwrap();
         pack(other).await;
     });
     let manifest = troubled(&shared, "log/", act).seal(&PackOptions::default()).await.unwrap();
@@ -172,10 +176,10 @@ async fn s5_the_manifest_is_of_the_latest_seal() {
     let first = plain(&shared).seal(&PackOptions::default()).await.unwrap();
     assert_eq!(count(&shared, "log/").await, entries, "the seal was there already");
 
-    plain(&shared).commit(&record(10)).await.unwrap();
+    plain(&shared).commit(&record(10), None).await.unwrap();
     let other = plain(&shared);
     let act = Trouble::before(move || async move {
-        other.commit(&record(11)).await.unwrap();
+        other.commit(&record(11), None).await.unwrap();
         other.seal(&PackOptions::default()).await.unwrap();
     });
     let late = troubled(&shared, "manifest.json", act).seal(&PackOptions::default()).await.unwrap();
@@ -187,12 +191,12 @@ async fn s5_the_manifest_is_of_the_latest_seal() {
 #[tokio::test]
 async fn v3_a_view_stays_as_it_is_while_the_run_goes_on() {
     let (shared, _) = six().await;
-    plain(&shared).save_fault(&faulted(&record(10), 1)).await.unwrap();
+    plain(&shared).save_fault(&faulted(&record(10), 1), None).await.unwrap();
     let view = plain(&shared).reader().await.unwrap();
     let before = view.rollouts().await.unwrap();
     plain(&shared).seal(&PackOptions::default()).await.unwrap();
-    plain(&shared).commit(&record(10)).await.unwrap();
-    plain(&shared).commit(&record(11)).await.unwrap();
+    plain(&shared).commit(&record(10), None).await.unwrap();
+    plain(&shared).commit(&record(11), None).await.unwrap();
     plain(&shared).seal(&PackOptions::default()).await.unwrap();
     assert_eq!(view.rollouts().await.unwrap(), before);
     assert_eq!(before.len(), 7);

@@ -140,12 +140,12 @@ async fn work(dir: &Path) {
         let (shard, rollout) = (&record.shard_id, &record.rollout_id);
         let attempts = ledger.attempts(shard, rollout).await.unwrap();
         if at % 3 == 0 && attempts.faults.is_empty() {
-            ledger.save_fault(&faulted(&record, attempts.next)).await.unwrap();
+            ledger.save_fault(&faulted(&record, attempts.next), None).await.unwrap();
         }
         if !attempts.ungraded {
             ledger.save_ungraded(shard, rollout, attempts.next, "n", &record.steps).await.unwrap();
         }
-        ledger.commit(&record).await.unwrap();
+        ledger.commit(&record, None).await.unwrap();
         say(&format!("committed {rollout}"));
         if at % 4 == 3 {
             ledger.pack(&small_packs()).await.unwrap();

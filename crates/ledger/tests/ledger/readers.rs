@@ -56,11 +56,11 @@ async fn make_run(dir: &Path) -> serde_json::Value {
     let all = records(&planned);
     let (faults, graded) = all.split_at(5);
     for record in graded {
-        ledger.commit(record).await.unwrap();
+        ledger.commit(record, None).await.unwrap();
     }
     for record in faults {
-        ledger.save_fault(&faulted(record, 1)).await.unwrap();
-        ledger.save_fault(&faulted(record, 2)).await.unwrap();
+        ledger.save_fault(&faulted(record, 1), None).await.unwrap();
+        ledger.save_fault(&faulted(record, 2), None).await.unwrap();
     }
     ledger.seal(&PackOptions { raw_bytes: 40_000, when: PackWhen::Always }).await.unwrap();
     let totals: Vec<Totals> = all.iter().map(|record| Totals::of(&record.steps)).collect();

@@ -34,15 +34,13 @@ async fn results_and_attempts_are_kept_apart() {
     let graded = record(1);
     let (shard, rollout) = (&graded.shard_id, &graded.rollout_id);
     let fault = faulted(&graded, 1);
-    assert!(matches!(ledger.commit(&fault).await, Err(LedgerError::NotGraded(_))));
-    assert!(matches!(ledger.save_fault(&graded).await, Err(LedgerError::NotFaulted(_))));
+    assert!(matches!(ledger.commit(&fault, None).await, Err(LedgerError::NotGraded(_))));
+    assert!(matches!(ledger.save_fault(&graded, None).await, Err(LedgerError::NotFaulted(_))));
     assert_eq!(ledger.attempts(shard, rollout).await.unwrap().next, 1);
 
-    ledger.save_fault(&fault).await.unwrap();
-    ledger.save_fault(&fault).await.unwrap();
+    ledger.save_fault(&fault, None).await.unwrap();
+    ledger.save_fault(&fault, None).await.unwrap();
     ledger.save_ungraded(shard, rollout, 2, "n2", &graded.steps).await.unwrap();
-    let log = ledger.save_grader_log(shard, rollout, "n2", b"1 passed").await.unwrap();
-    assert_eq!(&*ledger.load_grader_log(&log).await.unwrap(), b"1 passed");
     let attempts = ledger.attempts(shard, rollout).await.unwrap();
     assert_eq!((attempts.faults.len(), attempts.ungraded, attempts.next), (1, true, 3));
     assert_eq!(attempts.faults[0].fault.message, "the daemon went away");
@@ -52,11 +50,12 @@ async fn results_and_attempts_are_kept_apart() {
     assert_eq!((ungraded.attempt, ungraded.nonce.as_str(), ungraded.body), (2, "n2", graded.steps.clone()));
 
     assert_eq!(ledger.result(shard, rollout).await.unwrap(), None);
-    assert_eq!(ledger.commit(&graded).await.unwrap(), Commit::Committed);
-    assert_eq!(ledger.commit(&graded).await.unwrap(), Commit::Committed, "an own write is recognized");
+    let commit = ledger.commit(&graded, None).await.unwrap();
+    assert!(commit.is_committed());
+    assert_eq!(ledger.commit(&graded, None).await.unwrap(), commit, "an own write is recognized");
     let mut rival = graded.clone();
     rival.nonce = "rival".into();
-    assert_eq!(ledger.commit(&rival).await.unwrap(), Commit::AlreadyCommitted);
+    assert_eq!(ledger.commit(&rival, None).await.unwrap(), Commit::AlreadyCommitted);
     assert_eq!(ledger.result(shard, rollout).await.unwrap(), Some(graded.clone()));
     assert_eq!(ledger.committed().await.unwrap().keys().collect::<Vec<_>>(), [rollout]);
 }
@@ -71,11 +70,11 @@ async fn a_run_reads_the_same_packed_or_not_and_goes_on_after_sealing() {
     let all = records(&plan_1);
     let (graded, faults) = all.split_at(8);
     for record in graded {
-        ledger.commit(record).await.unwrap();
+        ledger.commit(record, None).await.unwrap();
     }
     for attempt in [1, 2] {
-        ledger.save_fault(&faulted(&faults[0], attempt)).await.unwrap();
-        ledger.save_fault(&faulted(&graded[0], attempt)).await.unwrap();
+        ledger.save_fault(&faulted(&faults[0], attempt), None).await.unwrap();
+        ledger.save_fault(&faulted(&graded[0], attempt), None).await.unwrap();
     }
     let before = ledger.reader().await.unwrap();
     let expected = before.rollouts().await.unwrap();
@@ -116,7 +115,7 @@ async fn a_run_reads_the_same_packed_or_not_and_goes_on_after_sealing() {
 
     // The faulted rollout succeeds at last, and more samples are asked for.
     for record in faults {
-        ledger.commit(record).await.unwrap();
+        ledger.commit(record, None).await.unwrap();
     }
     let open = ledger.reader().await.unwrap();
     assert!(!open.is_sealed());
@@ -124,7 +123,7 @@ async fn a_run_reads_the_same_packed_or_not_and_goes_on_after_sealing() {
     let plan_2 = ledger.extend_plan(&spec(3), &dataset(), &plan(5, 0..3)).await.unwrap().plan;
     let done = ledger.committed().await.unwrap();
     for record in records(&plan_2).iter().filter(|record| !done.contains_key(&record.rollout_id)) {
-        ledger.commit(record).await.unwrap();
+        ledger.commit(record, None).await.unwrap();
     }
     let manifest = ledger.seal(&PackOptions::default()).await.unwrap();
     let counts = OutcomeCounts {
@@ -148,9 +147,9 @@ async fn a_run_reads_the_same_packed_or_not_and_goes_on_after_sealing() {
 async fn a_reader_finds_one_rollout_by_a_part_of_its_id() {
     let ledger = memory();
     let (graded, other) = (record(1), record(2));
-    ledger.commit(&graded).await.unwrap();
-    ledger.save_fault(&faulted(&other, 1)).await.unwrap();
-    ledger.save_fault(&faulted(&other, 2)).await.unwrap();
+    ledger.commit(&graded, None).await.unwrap();
+    ledger.save_fault(&faulted(&other, 1), None).await.unwrap();
+    ledger.save_fault(&faulted(&other, 2), None).await.unwrap();
     let reader = ledger.reader().await.unwrap();
     assert_eq!(reader.matching("0000"), [graded.rollout_id.clone(), other.rollout_id.clone()]);
     assert_eq!(reader.matching(other.rollout_id.as_str()), std::slice::from_ref(&other.rollout_id));
@@ -165,7 +164,7 @@ async fn a_reader_finds_one_rollout_by_a_part_of_its_id() {
 async fn waiting_for_full_packs_depends_on_what_has_come_together() {
     let ledger = memory();
     for seed in 0..10 {
-        ledger.commit(&record(seed)).await.unwrap();
+        ledger.commit(&record(seed), None).await.unwrap();
     }
     let stored: u64 = ledger.committed().await.unwrap().values().map(|result| result.bytes).sum();
     let full = |raw_bytes| PackOptions { raw_bytes, when: PackWhen::Full };
@@ -182,14 +181,14 @@ async fn packed_rows_equal_unpacked_rows() {
     all[5].patch = None;
     all[6].steps.clear();
     for record in &all {
-        ledger.commit(record).await.unwrap();
+        ledger.commit(record, None).await.unwrap();
     }
     for table in [Table::Rollouts, Table::Steps, Table::TestResults] {
         let loose = ledger.reader().await.unwrap().batches(table, &[]).await.unwrap();
         let loose = concat(&loose);
         let packing = memory();
         for record in &all {
-            packing.commit(record).await.unwrap();
+            packing.commit(record, None).await.unwrap();
         }
         packing.pack(&PackOptions::default()).await.unwrap();
         let packed = packing.reader().await.unwrap().batches(table, &[]).await.unwrap();

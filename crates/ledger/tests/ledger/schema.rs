@@ -17,9 +17,9 @@ async fn metadata() -> Vec<(&'static str, ParquetMetaData)> {
     let dir = tempfile::tempdir().unwrap();
     let ledger = local(dir.path());
     for seed in 0..9 {
-        ledger.commit(&record(seed)).await.unwrap();
+        ledger.commit(&record(seed), None).await.unwrap();
     }
-    ledger.save_fault(&faulted(&record(9), 1)).await.unwrap();
+    ledger.save_fault(&faulted(&record(9), 1), None).await.unwrap();
     let manifest = ledger.seal(&PackOptions::default()).await.unwrap();
     let of = |table: Table| {
         let file = manifest.files.iter().find(|file| file.table == table.name()).unwrap();

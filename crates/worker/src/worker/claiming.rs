@@ -113,7 +113,7 @@ impl Worker {
             let pending = Pending { attempt: lost.attempt, ..known.pending(&shard.shard_id, planned) };
             let job = slot::job(&pending, lost.nonce.clone(), self.task(&pending));
             let record = self.shared.runner.lost(job, self.lost_fault(lost, workers));
-            self.shared.ledger.save_fault(&record).await?;
+            self.shared.ledger.save_fault(&record, None).await?;
         }
         Ok(())
     }
