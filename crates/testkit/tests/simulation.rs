@@ -8,6 +8,7 @@
     reason = "a test that cannot go on says so by panicking, and traces are for people"
 )]
 
+use std::collections::BTreeMap;
 use std::env;
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,6 +51,40 @@ fn a_seed_replays_identically() {
     }
 }
 
+/// What does not happen in any case is not shown by them.
+#[test]
+fn the_cases_reach_what_they_are_for() {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in 0..150 {
+        for (what, times) in play(&Scenario::of(seed), Variant::Sound, false).trace.counts() {
+            *counts.entry(what.clone()).or_default() += times;
+        }
+    }
+    let all: Vec<String> = counts.iter().map(|(what, times)| format!("{times:>7} {what}")).collect();
+    println!("{}", all.join("\n"));
+    let missing: Vec<&str> = REACHED.iter().copied().filter(|what| !counts.contains_key(*what)).collect();
+    assert_eq!(missing, [""; 0], "of\n{}", all.join("\n"));
+}
+
+/// Event, folder of its object, outcome.
+const REACHED: &[&str] = &[
+    "create log conflict",
+    "create plan conflict",
+    "create results conflict",
+    "create results no answer",
+    "create results outage",
+    "create tables conflict",
+    "delete tables ok",
+    "get results ok",
+    "is fenced  ",
+    "is killed  ",
+    "sets aside  ",
+    "takes  ",
+    "update claims conflict",
+    "update claims contended",
+    "update claims no answer",
+];
+
 #[test]
 fn claims_without_epochs_are_caught() {
     assert_caught(Variant::NoEpochCheck);
@@ -65,9 +100,30 @@ fn writers_that_share_names_are_caught() {
     assert_caught(Variant::SharedNonces);
 }
 
+#[test]
+fn readers_without_a_position_are_caught() {
+    assert_caught(Variant::ReaderWithoutPosition);
+}
+
+#[test]
+fn clearing_away_without_the_log_is_caught() {
+    assert_caught(Variant::GcWithoutLog);
+}
+
+#[test]
+fn workers_that_hear_no_heartbeat_are_caught() {
+    assert_caught(Variant::DeafToHeartbeats);
+}
+
+#[test]
+fn rollouts_that_kill_for_ever_are_caught() {
+    assert_caught(Variant::NothingSetAside);
+}
+
 fn assert_caught(variant: Variant) {
     let caught = failures(0..PATIENCE, 1, variant);
     assert!(!caught.is_empty(), "no seed below {PATIENCE} shows what is wrong with {variant:?}");
+    println!("{variant:?} is caught by {}", caught[0]);
 }
 
 /// Plays seeds on all processors until `enough` of them have failed, and says why.

@@ -91,7 +91,7 @@ impl Case {
 
     /// The run as it is.
     pub(crate) fn truth(&self) -> Ledger {
-        let mut random = StdRng::seed_from_u64(self.seed_of("truth", 0));
+        let mut random = StdRng::seed_from_u64(self.seed_of("truth", self.next_process()));
         let next = Mutex::new(move || random.random());
         let ids = IdSource::new(move || next.lock().unwrap_or_else(PoisonError::into_inner)());
         let store: Arc<dyn ObjectStore> = Arc::new(self.store.truth());
@@ -99,7 +99,7 @@ impl Case {
     }
 
     /// The store behind the decorators that production has.
-    fn connect(&self, link: &Link) -> Arc<dyn ObjectStore> {
+    pub(crate) fn connect(&self, link: &Link) -> Arc<dyn ObjectStore> {
         let seed = self.seed_of("retries", link.process);
         Arc::new(Retrying::new(Arc::new(self.store.handle(link.clone())), RetryPolicy::default(), seed))
     }
@@ -122,13 +122,15 @@ impl Case {
     }
 
     async fn play(self: &Arc<Self>) {
-        self.extend(&self.truth(), self.scenario.size).await.expect("the truth has no faults");
+        if self.scenario.planners == 0 {
+            self.extend(&self.truth(), self.scenario.size).await.expect("the truth has no faults");
+        }
         let mut visitors = JoinSet::new();
         visitors::welcome(self, &mut visitors);
         if timeout(BOUND, self.fleet()).await.is_err() {
             return self.store.broken("the fleet does not come to an end");
         }
-        if timeout(BOUND, self.close()).await.is_err() {
+        if timeout(BOUND, self.end()).await.is_err() {
             return self.store.broken("the run does not come to an end");
         }
         visitors.shutdown().await;
@@ -146,7 +148,8 @@ impl Case {
             let case = Arc::clone(self);
             everybody.spawn(async move { _ = member::serve(&case, &member).await });
         }
-        if let Some((at, samples)) = self.scenario.extension {
+        let planners = (0..self.scenario.planners).map(|_| (Duration::ZERO, self.scenario.size.samples));
+        for (at, samples) in planners.chain(self.scenario.extension) {
             let case = Arc::clone(self);
             everybody.spawn(async move { case.extend_at(at, samples).await });
         }
@@ -191,9 +194,24 @@ impl Case {
         ledger.change_control(change).await.map(drop)
     }
 
-    /// After the last fault: one undisturbed worker after the other, and operators who lift what stopped them.
-    async fn close(self: &Arc<Self>) {
+    /// What comes after the last fault.
+    async fn end(self: &Arc<Self>) {
         sleep(self.scenario.store.calm_from.saturating_sub(self.store.elapsed())).await;
+        self.close().await;
+        let truth = self.truth();
+        if self.scenario.afterthought {
+            let larger = self.scenario.size.with_samples(self.scenario.size.samples + 2);
+            self.extend(&truth, larger).await.expect("the truth has no faults");
+            self.close().await;
+        }
+        for _ in 0..self.scenario.rounds_after {
+            self.control(&truth, Wanted::Round).await.expect("the truth has no faults");
+            self.close().await;
+        }
+    }
+
+    /// One undisturbed worker after the other, and operators who lift what stopped them.
+    async fn close(self: &Arc<Self>) {
         let truth = self.truth();
         for _ in 0..CLOSERS {
             let member = Member {

@@ -77,8 +77,8 @@ fn rollouts(case: &Case, plan: &StoredPlan, rows: &[RolloutSummary]) {
 fn may_stay_faulted(case: &Case, rollout: &RolloutId) -> bool {
     match case.scenario.rollouts.kind(rollout) {
         Kind::Hopeless | Kind::Poison => true,
-        // Only `Elsewhere` may be left for another round.
-        Kind::Flaky(_, Retry::Elsewhere) => true,
+        // Left for another round, by whoever ran it.
+        Kind::Flaky(times, Retry::Elsewhere) if case.scenario.rounds_after <= times => true,
         Kind::Sound | Kind::Flaky(..) => {
             let begun = case.store.begun_on(rollout.as_str());
             begun.into_iter().filter(|process| case.witness.is_suspect(*process)).count() >= MAX_LOST_WORKERS
@@ -162,7 +162,7 @@ async fn files(
 }
 
 /// Rollouts and rewards of a file of `rollouts`, read without the ledger's code.
-fn rewards(bytes: bytes::Bytes) -> Vec<(String, Option<f64>)> {
+pub(crate) fn rewards(bytes: bytes::Bytes) -> Vec<(String, Option<f64>)> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("the file is Parquet");
     let mask = ProjectionMask::columns(builder.parquet_schema(), ["rollout_id", "reward"]);
     let batches = builder.with_projection(mask).build().expect("the columns are there");

@@ -72,15 +72,15 @@ pub(crate) async fn serve(case: &Arc<Case>, member: &Member) -> Option<End> {
 async fn work(case: &Arc<Case>, link: &Link, member: &Member) -> Result<WorkerReport, WorkerError> {
     let ledger = case.ledger(link);
     let plan = loop {
-        if let Some(plan) = ledger.plan().await? {
-            break own_clock(plan, member.clock_rate);
+        match ledger.plan().await? {
+            Some(plan) => break case.variant.plan(own_clock(plan, member.clock_rate)),
+            None => link.sleep(Duration::from_secs(5)).await,
         }
     };
     let now_us = (1_750_000_000 + member.wall_offset_s) * 1_000_000;
-    let (runner_link, run, witness) = (link.clone(), case.run.clone(), case.witness.clone());
-    let faults = case.scenario.rollouts;
+    let (case_of_runner, link_of_runner) = (Arc::clone(case), link.clone());
     let runner = Box::new(move |journal: Arc<dyn Journal>| {
-        Arc::new(SimRunner { run, faults, link: runner_link, journal, witness, now_us }) as Arc<dyn Runner>
+        Arc::new(SimRunner::new(&case_of_runner, link_of_runner, journal, now_us)) as Arc<dyn Runner>
     });
     let worker = Worker::new(WorkerParts {
         ledger,

@@ -1,6 +1,7 @@
 //! What runs rollouts in the simulation.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use thresher_core::plan::TaskHandle;
@@ -9,20 +10,25 @@ use thresher_rollout::{Journal, RolloutJob, Ungraded};
 use thresher_worker::Runner;
 use tokio_util::sync::CancellationToken;
 
+use super::case::Case;
 use super::fate::{Fate, Instant, Kind, RolloutFaults};
 use super::link::Link;
 use super::record;
+use super::store::SimStore;
 use super::witness::Witness;
 
 /// Runs rollouts as their fate wants it, within one process.
 pub(crate) struct SimRunner {
-    pub(crate) run: RunId,
-    pub(crate) faults: RolloutFaults,
-    pub(crate) link: Link,
-    pub(crate) journal: Arc<dyn Journal>,
-    pub(crate) witness: Witness,
+    run: RunId,
+    faults: RolloutFaults,
+    link: Link,
+    journal: Arc<dyn Journal>,
+    witness: Witness,
+    store: SimStore,
+    /// When the process began.
+    began: Duration,
     /// Of the process, for the times in records.
-    pub(crate) now_us: i64,
+    now_us: i64,
 }
 
 #[async_trait]
@@ -42,6 +48,20 @@ impl Runner for SimRunner {
 }
 
 impl SimRunner {
+    /// The runner of a process that begins now.
+    pub(crate) fn new(case: &Case, link: Link, journal: Arc<dyn Journal>, now_us: i64) -> Self {
+        Self {
+            run: case.run.clone(),
+            faults: case.scenario.rollouts,
+            link,
+            journal,
+            witness: case.witness.clone(),
+            store: case.store.clone(),
+            began: case.store.elapsed(),
+            now_us,
+        }
+    }
+
     async fn attempt(&self, job: &RolloutJob, fate: &Fate, cancel: &CancellationToken) -> RolloutRecord {
         let stored = match &job.ungraded {
             Some(ungraded) => ungraded.clone(),
@@ -80,6 +100,11 @@ impl SimRunner {
             () = self.link.sleep(fate.agent) => {}
         }
         self.witness.paid(fate.micro_usd);
+        if self.store.ungraded_since(job.rollout_id.as_str()).is_some_and(|since| since < self.began) {
+            let what =
+                format!("the agent of {} was paid again, though its trajectory was there", job.rollout_id);
+            self.store.broken(what);
+        }
         let ungraded = record::ungraded(job, fate, self.now_us);
         let stored = match &fate.fault {
             Some((fault, Instant::BeforeUngraded)) => Err(fault.clone()),

@@ -26,6 +26,12 @@ pub struct Scenario {
     pub members: Vec<Member>,
     /// When the run is extended, and to how many samples.
     pub extension: Option<(Duration, u32)>,
+    /// Planners that begin the run at the same time; with none the plan is there from the start.
+    pub planners: u32,
+    /// Whether the run is extended once more when it has ended.
+    pub afterthought: bool,
+    /// Rounds that operators add when the run has ended.
+    pub rounds_after: u32,
     /// What operators do, and when.
     pub control: Vec<(Duration, Wanted)>,
     /// Limit of the run in millionths of a dollar.
@@ -105,6 +111,9 @@ impl Scenario {
             store,
             members,
             extension: lots.chance(0.3).then(|| (lots.seconds(1..1_500), size.samples + 1)),
+            planners: if lots.chance(0.3) { lots.number(1..4) as u32 } else { 0 },
+            afterthought: lots.chance(0.15),
+            rounds_after: if lots.chance(0.15) { 3 } else { 0 },
             control: control(&mut lots),
             budget_micro_usd: lots.chance(0.2).then(|| lots.number(1..20) * CAP_MICRO_USD),
             followers: u32::from(lots.chance(0.4)),

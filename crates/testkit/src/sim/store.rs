@@ -165,6 +165,11 @@ impl SimStore {
         self.world().watch.begun_on(rollout)
     }
 
+    /// Since when a rollout has a finished trajectory.
+    pub(crate) fn ungraded_since(&self, rollout: &str) -> Option<Duration> {
+        self.world().watch.ungraded_since(rollout)
+    }
+
     /// The files of the packs that the log makes part of the run, sorted.
     pub(crate) fn live_files(&self) -> Vec<String> {
         self.world().watch.live_files()

@@ -1,5 +1,6 @@
 //! What happened in a case: a hash for comparing two runs, and lines for people.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 pub struct Trace {
     hasher: DefaultHasher,
     events: u64,
+    counts: BTreeMap<String, u64>,
     lines: Option<Vec<String>>,
 }
 
@@ -21,6 +23,11 @@ impl Trace {
     pub(crate) fn note(&mut self, at: Duration, process: u32, what: &str, path: &str, outcome: &str) {
         (at, process, what, path, outcome).hash(&mut self.hasher);
         self.events += 1;
+        let folder = path.split('/').next().unwrap_or_default();
+        // Names of objects and of shards would make each count 1.
+        let folder = if path.contains('/') { folder } else { "" };
+        let key = [what, folder, outcome].join(" ");
+        *self.counts.entry(key).or_default() += 1;
         if let Some(lines) = &mut self.lines {
             lines.push(format!("{:>9.3} p{process:<2} {what:<9} {path} {outcome}", at.as_secs_f64()));
         }
@@ -34,6 +41,11 @@ impl Trace {
     /// How many events there were.
     pub fn events(&self) -> u64 {
         self.events
+    }
+
+    /// How often what happened: event, folder of its object, outcome.
+    pub fn counts(&self) -> &BTreeMap<String, u64> {
+        &self.counts
     }
 
     /// The lines, if they were kept.

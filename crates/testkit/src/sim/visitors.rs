@@ -10,8 +10,10 @@ use thresher_store::StoreError;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::broken::Variant;
 use super::case::Case;
 use super::fate::reward;
+use super::judge;
 use super::link::Link;
 
 /// Starts them; they go on until they are dropped.
@@ -19,6 +21,46 @@ pub(crate) fn welcome(case: &Arc<Case>, visitors: &mut JoinSet<()>) {
     for _ in 0..case.scenario.followers {
         let case = Arc::clone(case);
         visitors.spawn(async move { read(&case).await });
+    }
+    if case.variant == Variant::ReaderWithoutPosition {
+        let case = Arc::clone(case);
+        visitors.spawn(async move { read_whole_folder(&case).await });
+    }
+    if case.variant == Variant::GcWithoutLog {
+        let case = Arc::clone(case);
+        visitors.spawn(async move { clear_unnamed(&case).await });
+    }
+}
+
+/// Broken: takes whatever lies in the folder of a table for the table.
+async fn read_whole_folder(case: &Case) {
+    let store = case.connect(&Link::new(case.next_process(), &[]));
+    loop {
+        sleep(Duration::from_secs(60)).await;
+        let mut seen = BTreeSet::new();
+        for file in store.list("tables/rollouts/", None).await.unwrap_or_default() {
+            let Ok(object) = store.get(&file.path).await else { continue };
+            for (rollout, _) in judge::rewards(object.bytes) {
+                if !seen.insert(rollout.clone()) {
+                    case.store.broken(format!("a reader of the folder saw rollout {rollout} twice"));
+                }
+            }
+        }
+    }
+}
+
+/// Broken: clears away what the manifest of this instant would not name.
+async fn clear_unnamed(case: &Case) {
+    let store = case.connect(&Link::new(case.next_process(), &[]));
+    loop {
+        sleep(Duration::from_secs(1)).await;
+        let live = case.store.live_files();
+        for file in store.list("tables/", None).await.unwrap_or_default() {
+            if !live.iter().any(|path| path == file.path.as_str()) {
+                // A file that could not be removed now is removed next time.
+                drop(store.delete(&file.path).await);
+            }
+        }
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Watch {
     holders: BTreeMap<(String, u64), Value>,
     /// Processes whose heartbeats listed a rollout as in flight.
     begun: BTreeMap<String, BTreeSet<u32>>,
+    /// Since when each rollout has a finished trajectory.
+    ungraded: BTreeMap<String, Duration>,
     log: u64,
 }
 
@@ -84,6 +86,11 @@ impl Watch {
                 let rollout = attempt["rollout"].as_str().unwrap_or_default().to_owned();
                 self.begun.entry(rollout).or_default().insert(process);
             }
+        }
+        if text.ends_with(".ungraded.json.zst")
+            && let Some(rollout) = text.split('/').nth(2)
+        {
+            self.ungraded.entry(rollout.to_owned()).or_insert(at);
         }
         if text.starts_with("log/") {
             self.entry(at, text, &body(bytes), objects);
@@ -171,6 +178,11 @@ impl Watch {
     /// The processes whose heartbeats ever listed an attempt of a rollout.
     pub(crate) fn begun_on(&self, rollout: &str) -> BTreeSet<u32> {
         self.begun.get(rollout).cloned().unwrap_or_default()
+    }
+
+    /// Since when a rollout has a finished trajectory.
+    pub(crate) fn ungraded_since(&self, rollout: &str) -> Option<Duration> {
+        self.ungraded.get(rollout).copied()
     }
 
     /// The files of all live packs, sorted.
