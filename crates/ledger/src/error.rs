@@ -62,6 +62,12 @@ pub enum LedgerError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file that was part of the run at an earlier position of its log was deleted: open the run anew.
+    #[error("`{path}` was part of the run once and is deleted: read the run anew")]
+    Outdated {
+        /// The file.
+        path: String,
+    },
     /// A faulted record was offered as a result: it must never stand in a result's place.
     #[error("rollout {0} is faulted and cannot be committed as a result")]
     NotGraded(thresher_core::RolloutId),

@@ -117,6 +117,9 @@ impl Ledger {
             }
             seen(state, &next);
             self.apply(state, &next)?;
+            if state.position == last {
+                return Ok(());
+            }
             for entry in self.listed_entries(state.position, last).await? {
                 seen(state, &entry);
                 self.apply(state, &entry)?;

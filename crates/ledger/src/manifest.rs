@@ -8,12 +8,17 @@ use thresher_core::{RolloutId, RunId, Sha256Hex};
 use thresher_store::{Object, PutMode, PutOutcome, StoreError};
 use tracing::info;
 
+use crate::compact::CompactOptions;
 use crate::layout::{AttemptKind, AttemptObject};
 use crate::log::{Append, Change, Pack, PackKind, Seal};
 use crate::log_state::LogState;
 use crate::pack::{Instances, Source, sort_by_task};
 use crate::schema::Table;
 use crate::{Ledger, LedgerError, PackOptions, PackWhen, codec};
+
+/// Small packs that a sealed run may have. Each worker of a fleet leaves one at its end; more than a few are not worth
+/// every later reader's time.
+const MANY_SMALL_PACKS: usize = 8;
 
 /// What a run produced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,12 +72,14 @@ impl Ledger {
     /// again is harmless; a run that goes on afterwards is simply sealed again.
     pub async fn seal(&self, options: &PackOptions) -> Result<Manifest, LedgerError> {
         let options = PackOptions { when: PackWhen::Always, ..options.clone() };
+        let compact = CompactOptions { raw_bytes: options.raw_bytes, at_least: MANY_SMALL_PACKS };
         let mut state = self.log_state().await?;
         loop {
             let instances = self.instances().await?;
             let mut pending = self.pending(&state, &self.committed().await?)?;
             sort_by_task(&mut pending, &instances);
             self.pack_sources(&mut state, pending, &options).await?;
+            self.compact_from(&mut state, &compact).await?;
             let faults = self.faults().await?;
             if self.is_sealed(&state, &faults, &instances) {
                 return self.write_manifest(&state).await;
@@ -151,7 +158,7 @@ impl Ledger {
     }
 
     /// Writes the manifest of a sealed state, unless one of a later state is there.
-    async fn write_manifest(&self, state: &LogState) -> Result<Manifest, LedgerError> {
+    pub(crate) async fn write_manifest(&self, state: &LogState) -> Result<Manifest, LedgerError> {
         let path = self.layout.manifest()?;
         let manifest = self.describe(state);
         loop {

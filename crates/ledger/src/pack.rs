@@ -25,7 +25,7 @@ use crate::{CommittedResult, Ledger, LedgerError};
 const SLICE: usize = 32;
 
 /// Trajectories compress about this well; used only to guess whether a pack has come together.
-const USUAL_COMPRESSION: u64 = 5;
+pub(crate) const USUAL_COMPRESSION: u64 = 5;
 
 /// The task of each planned rollout.
 pub(crate) type Instances = HashMap<RolloutId, InstanceId>;

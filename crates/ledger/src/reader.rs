@@ -3,19 +3,16 @@
 use std::collections::BTreeMap;
 
 use arrow_array::RecordBatch;
-use bytes::Bytes;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use thresher_core::record::SCHEMA_VERSION;
 use thresher_core::{RolloutId, RolloutRecord};
 
 use crate::layout::AttemptObject;
 use crate::log::{Pack, PackKind};
 use crate::log_state::LogState;
 use crate::manifest::ManifestFile;
-use crate::pack::{Source, off_runtime};
+use crate::pack::Source;
 use crate::schema::{Table, table_batch};
 use crate::summary::{columns, summaries};
+use crate::table_file::Part;
 use crate::{CommittedResult, Ledger, LedgerError, RolloutSummary, codec};
 
 /// A consistent view of a run, also while it goes on: each rollout once, packed or not.
@@ -58,10 +55,19 @@ impl Reader {
 
     /// Every rollout that has a result, and those that have only faults (by their last one), sorted by task and
     /// sample.
+    ///
+    /// If the files of this view were deleted, because it is older than gc keeps them, the rows are those of a new view.
     pub async fn rollouts(&self) -> Result<Vec<RolloutSummary>, LedgerError> {
+        match self.summaries().await {
+            Err(LedgerError::Outdated { .. }) => self.ledger.reader().await?.summaries().await,
+            done => done,
+        }
+    }
+
+    async fn summaries(&self) -> Result<Vec<RolloutSummary>, LedgerError> {
         let mut rows = Vec::new();
         for file in self.files(Table::Rollouts) {
-            for batch in self.read_file(file, &columns()).await? {
+            for batch in self.ledger.read_table(file, Part::columns(&columns())).await? {
                 rows.extend(summaries(&batch).map_err(|reason| codec::damaged(&file.path, reason))?);
             }
         }
@@ -104,11 +110,19 @@ impl Reader {
         found
     }
 
-    /// The rows of a table as Arrow batches, packed or not; all columns if `columns` is empty.
+    /// The rows of a table as Arrow batches, packed or not; all columns if `columns` is empty. A view that is too old is
+    /// replaced as in [`Self::rollouts`].
     pub async fn batches(&self, table: Table, columns: &[&str]) -> Result<Vec<RecordBatch>, LedgerError> {
+        match self.rows(table, columns).await {
+            Err(LedgerError::Outdated { .. }) => self.ledger.reader().await?.rows(table, columns).await,
+            done => done,
+        }
+    }
+
+    async fn rows(&self, table: Table, columns: &[&str]) -> Result<Vec<RecordBatch>, LedgerError> {
         let mut batches = Vec::new();
         for file in self.files(table) {
-            batches.extend(self.read_file(file, columns).await?);
+            batches.extend(self.ledger.read_table(file, Part::columns(columns)).await?);
         }
         for record in self.loose_records_of(table).await? {
             batches.extend(project(table_batch(table, &record)?, columns)?);
@@ -161,35 +175,6 @@ impl Reader {
             open.map(|object| (&object.rollout, object)).collect();
         last.into_values()
     }
-
-    async fn read_file(
-        &self,
-        file: &ManifestFile,
-        columns: &[&str],
-    ) -> Result<Vec<RecordBatch>, LedgerError> {
-        let path = self.ledger.layout.object(&file.path)?;
-        let bytes = self.ledger.store.get(&path).await?.bytes;
-        let columns: Vec<String> = columns.iter().map(|column| (*column).to_owned()).collect();
-        let path = path.to_string();
-        off_runtime(move || decode(&path, bytes, &columns)).await
-    }
-}
-
-fn decode(path: &str, bytes: Bytes, columns: &[String]) -> Result<Vec<RecordBatch>, LedgerError> {
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| codec::damaged(path, error))?;
-    let metadata = builder.metadata().file_metadata().key_value_metadata();
-    let version = metadata.into_iter().flatten().find(|entry| entry.key == "thresher.schema_version");
-    let version = version.and_then(|entry| entry.value.as_ref()).and_then(|text| text.parse().ok());
-    let version = version.ok_or_else(|| codec::damaged(path, "it has no schema version"))?;
-    codec::refuse_newer(path, version, SCHEMA_VERSION)?;
-    let mask = if columns.is_empty() {
-        ProjectionMask::all()
-    } else {
-        ProjectionMask::columns(builder.parquet_schema(), columns.iter().map(String::as_str))
-    };
-    let batches = builder.with_projection(mask).build()?;
-    Ok(batches.collect::<Result<_, _>>().map_err(parquet::errors::ParquetError::from)?)
 }
 
 /// Cuts a batch down to `columns`, in the order of the table as a file's reader does it; no rows, no batch.
@@ -210,41 +195,4 @@ fn sort(rows: &mut [RolloutSummary]) {
         let key = |row: &RolloutSummary| (row.sample, row.rollout_id.clone(), row.attempt);
         a.instance_id.cmp(&b.instance_id).then_with(|| key(a).cmp(&key(b)))
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow_array::{ArrayRef, Int32Array};
-    use parquet::arrow::ArrowWriter;
-    use parquet::file::metadata::KeyValue;
-
-    use super::*;
-
-    fn file(version: Option<&str>) -> Bytes {
-        let column: ArrayRef = Arc::new(Int32Array::from(vec![1]));
-        let batch = RecordBatch::try_from_iter([("schema_version", column)]).unwrap();
-        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
-        writer.write(&batch).unwrap();
-        if let Some(version) = version {
-            let entry = KeyValue::new("thresher.schema_version".to_owned(), version.to_owned());
-            writer.append_key_value_metadata(entry);
-        }
-        writer.into_inner().unwrap().into()
-    }
-
-    #[test]
-    fn tables_of_a_newer_program_are_refused_as_such() {
-        let refusal = |version| decode("tables/steps/a.parquet", file(version), &[]).unwrap_err().to_string();
-        assert_eq!(
-            refusal(Some("7")),
-            "`tables/steps/a.parquet` has format version 7, and this program knows versions up to 1: use a newer \
-             thresher"
-        );
-        assert_eq!(refusal(None), "`tables/steps/a.parquet` is damaged: it has no schema version");
-        assert_eq!(decode("p", file(Some("1")), &[]).unwrap()[0].num_rows(), 1);
-        let junk = Bytes::from_static(b"junk");
-        assert!(decode("tables/x", junk, &[]).unwrap_err().to_string().contains("`tables/x`"));
-    }
 }
