@@ -39,6 +39,22 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Runs a job, or goes on with one: the same command on the same run directory resumes.
     Run(Box<RunArgs>),
+    /// Writes a run's plan and does not work on it: for workers that are started elsewhere.
+    Plan(Box<RunArgs>),
+    /// Works on a planned run, together with any number of other workers on any machines.
+    Worker(WorkerArgs),
+    /// Shows how far a run is, from what it keeps in its directory or bucket.
+    Status(StatusArgs),
+    /// Follows a run until it is sealed or cancelled.
+    Watch(StatusArgs),
+    /// Lists the runs below a directory or a bucket's prefix.
+    Runs(RunsArgs),
+    /// Has the workers of a run begin no further rollouts.
+    Pause(PauseArgs),
+    /// Has the workers of a run go on, and try faulted rollouts again.
+    Resume(ResumeArgs),
+    /// Has the workers of a run finish what they have begun, and leave.
+    Cancel(CancelArgs),
     /// Shows what a run has found so far: outcomes, solve rate, faults, cost, time.
     Report(ReportArgs),
     /// Shows one trajectory.
@@ -107,9 +123,9 @@ pub(crate) struct RunArgs {
     /// Shuffle rows with this seed, in numpy's and so R2E-Gym's order.
     #[arg(long, value_name = "SEED")]
     pub(crate) shuffle: Option<u64>,
-    /// Run directory.
-    #[arg(short = 'o', long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
+    /// Run directory, or `s3://bucket/prefix/NAME`.
+    #[arg(short = 'o', long, value_name = "RUN")]
+    pub(crate) out: Option<String>,
     /// Folder for what outlives runs: baseline contents, hidden tests, unpacked images.
     #[arg(long, value_name = "DIR", env = "THRESHER_CACHE")]
     pub(crate) cache: Option<PathBuf>,
@@ -124,11 +140,108 @@ pub(crate) struct RunArgs {
     pub(crate) quiet: bool,
 }
 
+/// `thresher worker`.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct WorkerArgs {
+    /// Run directory, or `s3://bucket/prefix/NAME`.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: String,
+    /// Rollouts at a time; as the job says if absent.
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) slots: Option<u32>,
+    /// The dataset's place on this machine, where it is not the one that was planned with.
+    #[arg(short = 'd', long, value_name = "PATH")]
+    pub(crate) dataset: Option<String>,
+    /// OpenAI-compatible endpoint, where it is not the planned one.
+    #[arg(long, value_name = "URL")]
+    pub(crate) base_url: Option<String>,
+    /// Name of the environment variable that holds the endpoint's key.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) api_key_env: Option<String>,
+    /// Recorded model replies, used instead of an endpoint.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) replay: Option<String>,
+    /// Sandbox backend: `embedded`, `docker` or `process`.
+    #[arg(short = 'b', long, value_name = "NAME")]
+    pub(crate) backend: Option<String>,
+    /// Folder of OCI layouts and `docker save` archives for the embedded backend.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) images: Option<String>,
+    /// Folder for what outlives runs: baseline contents, hidden tests, unpacked images.
+    #[arg(long, value_name = "DIR", env = "THRESHER_CACHE")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Name of this worker's machine or pod in `thresher status`; the host's name if absent.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+    /// Print the result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// No progress view.
+    #[arg(short = 'q', long)]
+    pub(crate) quiet: bool,
+}
+
+/// `thresher status` and `thresher watch`.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct StatusArgs {
+    /// Run directory, or `s3://bucket/prefix/NAME`.
+    pub(crate) run: String,
+    /// Print JSON; `watch` prints one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `thresher runs`.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct RunsArgs {
+    /// Directory or `s3://bucket/prefix` that runs lie below.
+    pub(crate) place: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `thresher pause`.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct PauseArgs {
+    /// Run directory, or `s3://bucket/prefix/NAME`.
+    pub(crate) run: String,
+}
+
+/// `thresher resume`.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct ResumeArgs {
+    /// Run directory, or `s3://bucket/prefix/NAME`.
+    pub(crate) run: String,
+    /// Another limit in US dollars for the whole run.
+    #[arg(long, value_name = "USD")]
+    pub(crate) budget_usd: Option<f64>,
+    /// Another limit in tokens.
+    #[arg(long, value_name = "N")]
+    pub(crate) budget_tokens: Option<u64>,
+    /// Another limit in rollouts with a verdict.
+    #[arg(long, value_name = "N")]
+    pub(crate) budget_rollouts: Option<u64>,
+    /// Another limit in seconds from now.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) budget_wall_s: Option<u64>,
+}
+
+/// `thresher cancel`.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct CancelArgs {
+    /// Run directory, or `s3://bucket/prefix/NAME`.
+    pub(crate) run: String,
+    /// Break off rollouts that have begun; they count as faults of the workers.
+    #[arg(long)]
+    pub(crate) now: bool,
+}
+
 /// `thresher report`.
 #[derive(ClapArgs, Debug)]
 pub(crate) struct ReportArgs {
-    /// Run directory.
-    pub(crate) run: PathBuf,
+    /// Run directory, or `s3://bucket/prefix/NAME`.
+    pub(crate) run: String,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -137,8 +250,8 @@ pub(crate) struct ReportArgs {
 /// `thresher show`.
 #[derive(ClapArgs, Debug)]
 pub(crate) struct ShowArgs {
-    /// Run directory.
-    pub(crate) run: PathBuf,
+    /// Run directory, or `s3://bucket/prefix/NAME`.
+    pub(crate) run: String,
     /// Rollout id or a prefix of it, or an instance id with an optional `#sample`.
     pub(crate) rollout: String,
     /// Print JSON.

@@ -1,11 +1,16 @@
 //! The verbs: one short file each.
 
+mod control;
 mod doctor;
 mod grade;
+mod plan;
 mod report;
 mod run;
+mod runs;
 mod schema;
 mod show;
+mod status;
+mod worker;
 
 use crate::args::{Args, Command};
 use crate::exit::Failure;
@@ -14,6 +19,14 @@ use crate::exit::Failure;
 pub(crate) fn run(args: Args) -> Result<i32, Failure> {
     match args.command {
         Command::Run(args) => block_on(run::run(*args)),
+        Command::Plan(args) => block_on(plan::run(*args)),
+        Command::Worker(args) => block_on(worker::run(args)),
+        Command::Status(args) => block_on(status::run(args)),
+        Command::Watch(args) => block_on(status::watch(args)),
+        Command::Runs(args) => block_on(runs::run(args)),
+        Command::Pause(args) => block_on(control::pause(args)),
+        Command::Resume(args) => block_on(control::resume(args)),
+        Command::Cancel(args) => block_on(control::cancel(args)),
         Command::Report(args) => block_on(report::run(args)),
         Command::Show(args) => block_on(show::run(args)),
         Command::Grade(args) => grade::run(&args),

@@ -9,7 +9,7 @@ use thresher_core::plan::{Durations, TaskHandle};
 
 use crate::exit::{Failure, WithCode as _};
 use crate::job::{Job, nearest};
-use crate::run_dir;
+use crate::location::{Location, Patience};
 
 /// Reads what the job names, for `tasks`; nothing is known if it names nothing.
 pub(crate) async fn read(job: &Job, tasks: &[TaskHandle]) -> Result<Durations, Failure> {
@@ -17,7 +17,7 @@ pub(crate) async fn read(job: &Job, tasks: &[TaskHandle]) -> Result<Durations, F
     let is_url = given.contains("://");
     let path = if is_url { PathBuf::from(given) } else { job.path(given) };
     if is_url || path.is_dir() {
-        return of_run(&path).await;
+        return of_run(&path.display().to_string()).await;
     }
     if !path.is_file() {
         return Err(not_there(&path));
@@ -29,8 +29,8 @@ pub(crate) async fn read(job: &Job, tasks: &[TaskHandle]) -> Result<Durations, F
 }
 
 /// What the graded rollouts of a former run took, from start to end. A fault's time says nothing of the task.
-async fn of_run(dir: &Path) -> Result<Durations, Failure> {
-    let rollouts = run_dir::find(dir).await?.reader().await?.rollouts().await?;
+async fn of_run(dir: &str) -> Result<Durations, Failure> {
+    let rollouts = Location::parse(dir)?.find(Patience::Short).await?.reader().await?.rollouts().await?;
     let graded = rollouts.iter().filter(|rollout| rollout.outcome.reward().is_some());
     let seconds = graded.map(|rollout| {
         let timings = &rollout.timings;

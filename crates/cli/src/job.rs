@@ -184,7 +184,7 @@ pub(crate) fn nearest<'a>(found: &str, words: impl Iterator<Item = &'a str>) -> 
 }
 
 /// Parses a flag's value as one of an enum's names.
-fn named<T: serde::de::DeserializeOwned>(value: &str, flag: &str) -> Result<T, Failure> {
+pub(crate) fn named<T: serde::de::DeserializeOwned>(value: &str, flag: &str) -> Result<T, Failure> {
     serde_json::from_value(serde_json::Value::String(value.to_owned())).map_err(|error| {
         let message = error.to_string();
         let nearest = nearest_of_message(&message).map(|word| format!("; did you mean `{word}`?"));

@@ -16,6 +16,8 @@ pub const CONFLICT: i32 = 5;
 pub const UNAVAILABLE: i32 = 6;
 /// The dataset cannot be read or holds no task that can be run.
 pub const DATA: i32 = 7;
+/// The run was cancelled by an operator; what is finished is valid.
+pub const CANCELLED: i32 = 8;
 /// Stopped at once by a second Ctrl-C; what was in flight is lost, the rest is valid.
 pub const STOPPED: i32 = 130;
 
@@ -29,5 +31,6 @@ pub const ALL: &[(i32, &str)] = &[
     (CONFLICT, "the run directory is in use, or belongs to a different job"),
     (UNAVAILABLE, "the machine lacks what the job needs"),
     (DATA, "the dataset cannot be read or holds no task that can be run"),
+    (CANCELLED, "the run was cancelled; what is finished is valid"),
     (STOPPED, "stopped at once; what was in flight is lost, the rest is valid"),
 ];

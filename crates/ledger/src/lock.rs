@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-/// The exclusive right to work on a local run directory. Given back when dropped, and by the kernel when the
+/// The right to work on a local run directory, alone or with others who asked for no more. Given back when dropped, and by the kernel when the
 /// process ends in whatever way.
 #[derive(Debug)]
 pub struct RunLock {
-    _file: File,
+    file: File,
 }
 
 /// Why a run directory could not be locked.
@@ -35,20 +35,31 @@ pub enum LockError {
 }
 
 impl RunLock {
-    /// Locks `dir`, making it if it is not there.
+    /// Locks `dir` for this process alone, making it if it is not there.
     pub fn acquire(dir: &Path) -> Result<Self, LockError> {
+        let io = |source| LockError::Io { dir: dir.to_owned(), source };
+        let mut lock = Self::lock(dir, FlockOperation::NonBlockingLockExclusive)?;
+        lock.file.set_len(0).and_then(|()| write!(lock.file, "{}", std::process::id())).map_err(io)?;
+        Ok(lock)
+    }
+
+    /// Locks `dir` against whoever wants it alone; any number of processes may hold it so.
+    pub fn share(dir: &Path) -> Result<Self, LockError> {
+        Self::lock(dir, FlockOperation::NonBlockingLockShared)
+    }
+
+    fn lock(dir: &Path, how: FlockOperation) -> Result<Self, LockError> {
         let io = |source| LockError::Io { dir: dir.to_owned(), source };
         fs::create_dir_all(dir).map_err(io)?;
         let mut file = open(dir).map_err(io)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match flock(&file, how) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 return Err(LockError::Held { dir: dir.to_owned(), pid: read_pid(&mut file) });
             }
             Err(error) => return Err(io(error.into())),
         }
-        file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(io)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
@@ -81,7 +92,18 @@ mod tests {
             matches!(&refused, LockError::Held { pid, .. } if *pid == Some(std::process::id())),
             "{refused}"
         );
+        assert!(matches!(RunLock::share(&run), Err(LockError::Held { .. })));
         drop(first);
         RunLock::acquire(&run).unwrap();
+    }
+
+    #[test]
+    fn those_who_share_keep_out_who_wants_it_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (RunLock::share(dir.path()).unwrap(), RunLock::share(dir.path()).unwrap());
+        drop(first);
+        assert!(matches!(RunLock::acquire(dir.path()), Err(LockError::Held { .. })));
+        drop(second);
+        RunLock::acquire(dir.path()).unwrap();
     }
 }

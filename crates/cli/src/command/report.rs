@@ -9,12 +9,12 @@ pub(super) use self::figures::Report;
 use super::{print, print_json};
 use crate::args::ReportArgs;
 use crate::exit::Failure;
-use crate::run_dir;
+use crate::location::{Location, Patience};
 use crate::table::{self, count, duration};
 
 /// Prints the report.
 pub(super) async fn run(args: ReportArgs) -> Result<i32, Failure> {
-    let ledger = run_dir::find(&args.run).await?;
+    let ledger = Location::parse(&args.run)?.find(Patience::Short).await?;
     let report = of(&ledger).await?;
     if args.json {
         print_json(&report)?

@@ -8,7 +8,7 @@ use thresher_ledger::Reader;
 use super::{print, print_json};
 use crate::args::ShowArgs;
 use crate::exit::Failure;
-use crate::run_dir;
+use crate::location::{Location, Patience};
 use crate::table::duration;
 
 /// Lines of an observation that are shown at each end, unless it is asked for whole.
@@ -16,7 +16,7 @@ const ENDS: usize = 12;
 
 /// Prints the trajectory.
 pub(super) async fn run(args: ShowArgs) -> Result<i32, Failure> {
-    let reader = run_dir::find(&args.run).await?.reader().await?;
+    let reader = Location::parse(&args.run)?.find(Patience::Short).await?.reader().await?;
     let id = find(&reader, &args.rollout).await?;
     let record = reader.record(&id).await?;
     let record = record.ok_or_else(|| anyhow::anyhow!("rollout {id} has left no record yet"))?;

@@ -1,0 +1,69 @@
+//! `thresher pause | resume | cancel`: what operators want of a run, for its workers to see.
+
+use thresher_core::exit_code;
+use thresher_ledger::{Control, Ledger, RunState};
+use thresher_rollout::Clock;
+
+use super::print;
+use crate::args::{CancelArgs, PauseArgs, ResumeArgs};
+use crate::exit::Failure;
+use crate::location::{Location, Patience};
+
+/// Begins no further rollouts.
+pub(super) async fn pause(args: PauseArgs) -> Result<i32, Failure> {
+    let ledger = find(&args.run).await?;
+    ledger.change_control(|control| control.state = RunState::Paused).await?;
+    let text = "paused: rollouts that have begun go on, and no others begin; `thresher resume` goes on";
+    tell(&ledger, text, "nobody works on it now; workers that are started wait").await
+}
+
+/// Goes on, and tries what faulted again.
+pub(super) async fn resume(args: ResumeArgs) -> Result<i32, Failure> {
+    let ledger = find(&args.run).await?;
+    let spec = match ledger.plan().await? {
+        Some(plan) => plan.spec.budget,
+        None => return Err(Failure::usage(format!("run {} has no plan", ledger.run()))),
+    };
+    let now = Clock::system().now_us() / 1_000_000;
+    let again = |control: &mut Control| {
+        control.state = RunState::Running;
+        control.round += 1;
+        control.round_began_unix_s = now;
+        let budget = control.budget.get_or_insert_with(|| spec.clone());
+        budget.cost_usd = args.budget_usd.or(budget.cost_usd);
+        budget.tokens = args.budget_tokens.or(budget.tokens);
+        budget.rollouts = args.budget_rollouts.or(budget.rollouts);
+        budget.wall_s = args.budget_wall_s.or(budget.wall_s);
+    };
+    let control = ledger.change_control(again).await?;
+    let text = format!("resumed, round {}: rollouts that faulted are tried again", control.round);
+    let hint = format!("nobody works on it now: start `thresher worker --run {}`", args.run);
+    tell(&ledger, &text, &hint).await
+}
+
+/// Ends the run.
+pub(super) async fn cancel(args: CancelArgs) -> Result<i32, Failure> {
+    let ledger = find(&args.run).await?;
+    let now = args.now;
+    ledger.change_control(|control| control.state = RunState::Cancelled { now }).await?;
+    let text = match now {
+        true => "cancelled: rollouts that have begun are broken off, and workers leave",
+        false => "cancelled: rollouts that have begun are finished, and workers leave",
+    };
+    tell(&ledger, text, "nobody works on it now; `thresher resume` would take the word back").await
+}
+
+async fn find(run: &str) -> Result<Ledger, Failure> {
+    Location::parse(run)?.find(Patience::Short).await
+}
+
+async fn tell(ledger: &Ledger, done: &str, nobody: &str) -> Result<i32, Failure> {
+    let workers = ledger.workers().await?.len();
+    let who = match workers {
+        0 => nobody.to_owned(),
+        1 => "1 worker has a heartbeat and will see it at its next look".to_owned(),
+        many => format!("{many} workers have a heartbeat and will see it at their next look"),
+    };
+    print(&format!("{}: {done}\n{who}", ledger.run()))?;
+    Ok(exit_code::OK)
+}

@@ -1,0 +1,119 @@
+//! `thresher worker`: one of any number of processes that finish a planned run together.
+
+use serde_json::json;
+use thresher_core::{RunSpec, exit_code};
+use thresher_dataset::Dataset;
+use thresher_ledger::{Ledger, StoredPlan};
+use thresher_worker::OnDrain;
+
+use super::run::{ending, stopped};
+use super::{print, print_json};
+use crate::args::WorkerArgs;
+use crate::exit::{Failure, WithCode as _};
+use crate::job::Job;
+use crate::location::Location;
+use crate::progress::Mode;
+use crate::run_dir;
+use crate::session::{Session, Worked, connect, host, lock};
+
+/// Works on the run until nothing is left.
+pub(super) async fn run(args: WorkerArgs) -> Result<i32, Failure> {
+    let location = Location::parse(&args.run)?;
+    let known = location.find(crate::location::Patience::Short).await?;
+    let _lock = location.dir().map(|dir| lock(dir, false)).transpose()?;
+    let ledger = location.open().await?;
+    let plan = stored(&ledger, &location, known.run().as_str()).await?;
+    let job = Job::of_plan(&plan.spec, &args)?;
+    let dataset = dataset(&job, &plan)?;
+    let session = Session {
+        job: &job,
+        location: &location,
+        ledger,
+        plan,
+        dataset,
+        model: connect(&job)?,
+        cache: run_dir::cache(args.cache.as_deref()),
+        on_drain: OnDrain::NoNewTurn,
+        exclusive: false,
+        host: args.host.clone().unwrap_or_else(host),
+        mode: Mode::fitting(args.quiet),
+    };
+    let Worked::Left(report) = session.work().await? else { return Ok(stopped(&location)) };
+    let (code, note) = ending(&report);
+    if args.json {
+        let counts = report.manifest.as_ref().map(|manifest| manifest.counts);
+        print_json(&json!({
+            "run": location.to_string(), "exit_code": code, "stopped": note, "graded": report.graded,
+            "solved": report.solved, "faulted": report.faulted, "counts": counts,
+        }))?;
+    } else {
+        let note = note.map(|note| format!("\n{note}")).unwrap_or_default();
+        print(&format!(
+            "this worker: {} graded, {} of them solved, {} faulted{note}\nTry next\n  thresher status {location}",
+            report.graded, report.solved, report.faulted
+        ))?;
+    }
+    Ok(code)
+}
+
+async fn stored(ledger: &Ledger, location: &Location, run: &str) -> Result<StoredPlan, Failure> {
+    let plan = ledger.plan().await.code(exit_code::CONFLICT)?;
+    plan.ok_or_else(|| {
+        Failure::usage(format!("run {run} has no plan"))
+            .hint(format!("thresher plan JOB.yaml -o {location}, then start workers"))
+    })
+}
+
+/// Opens the dataset and makes sure that it is the one that was planned.
+fn dataset(job: &Job, plan: &StoredPlan) -> Result<Dataset, Failure> {
+    let opened = Dataset::open(&job.spec.dataset, &job.base).map_err(|error| {
+        Failure::new(exit_code::DATA, error)
+            .hint("the plan names the dataset by its path where it was planned; --dataset PATH names it here")
+    })?;
+    let found = opened.fingerprint().code(exit_code::DATA)?;
+    if found == plan.dataset.fingerprint {
+        return Ok(opened);
+    }
+    let path = &job.spec.dataset.path;
+    let planned = &plan.dataset.fingerprint;
+    Err(Failure::new(
+        exit_code::DATA,
+        anyhow::anyhow!("dataset {path} is not the one that was planned: fingerprint {found}, planned {planned}"),
+    )
+    .hint("give the very same files with --dataset"))
+}
+
+impl Job {
+    /// The job of a stored plan, with what may differ from machine to machine.
+    fn of_plan(spec: &RunSpec, args: &WorkerArgs) -> Result<Self, Failure> {
+        let absolute = |path: &str| -> Result<String, Failure> {
+            Ok(std::path::absolute(path)?.to_string_lossy().into_owned())
+        };
+        let mut spec = spec.clone();
+        if let Some(path) = &args.dataset {
+            spec.dataset.path = absolute(path)?;
+        }
+        if let Some(images) = &args.images {
+            spec.sandbox.images = Some(absolute(images)?);
+        }
+        if let Some(backend) = &args.backend {
+            spec.sandbox.backend = crate::job::named(backend, "backend")?;
+        }
+        spec.concurrency = args.slots.or(spec.concurrency);
+        if let Some(model) = &mut spec.model {
+            if args.base_url.is_some() {
+                model.base_url.clone_from(&args.base_url);
+            }
+            if args.api_key_env.is_some() {
+                model.api_key_env.clone_from(&args.api_key_env);
+            }
+            if let Some(replay) = &args.replay {
+                model.replay = Some(absolute(replay)?);
+            }
+        }
+        if spec.concurrency == Some(0) {
+            return Err(Failure::usage("slots must be at least 1"));
+        }
+        Ok(Self { spec, base: std::path::PathBuf::from(".") })
+    }
+}
