@@ -100,7 +100,8 @@ impl Location {
             Self::Bucket(url) => url.to_string(),
         };
         let name = text.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
-        let names_bucket = matches!(self, Self::Bucket(_)) && text.trim_end_matches('/').matches('/').count() < 3;
+        let names_bucket =
+            matches!(self, Self::Bucket(_)) && text.trim_end_matches('/').matches('/').count() < 3;
         if names_bucket {
             return Err(Failure::usage(format!("`{text}` names a bucket and no run in it"))
                 .hint(format!("for example {}/runs/my-run", text.trim_end_matches('/'))));
@@ -129,7 +130,10 @@ impl Patience {
 }
 
 fn refused(url: &StoreUrl, error: ProbeError) -> Failure {
-    let failure = Failure::new(exit_code::UNAVAILABLE, anyhow::Error::new(error).context(format!("{url} cannot be used")));
+    let failure = Failure::new(
+        exit_code::UNAVAILABLE,
+        anyhow::Error::new(error).context(format!("{url} cannot be used")),
+    );
     failure.hint("the bucket must exist, and AWS_ENDPOINT_URL, AWS_REGION and the usual AWS credentials say how to reach it")
 }
 

@@ -175,4 +175,3 @@ fn engine(
         start_ahead,
     })
 }
-

@@ -21,6 +21,16 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
+/// Bytes in a unit that reads well.
+pub(crate) fn bytes(number: u64) -> String {
+    match number {
+        0..1_000 => format!("{number} B"),
+        1_000..1_000_000 => format!("{:.1} kB", number as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", number as f64 / 1e6),
+        _ => format!("{:.1} GB", number as f64 / 1e9),
+    }
+}
+
 /// A count with thousands separated.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -42,6 +52,8 @@ mod tests {
     fn numbers_read_well() {
         let durations = [(5, "5 ms"), (1_500, "1.5 s"), (61_000, "1m01s"), (7_260_000, "2h01m")];
         durations.iter().for_each(|(ms, text)| assert_eq!(duration(*ms), *text));
+        let sizes = [(5, "5 B"), (1_500, "1.5 kB"), (2_500_000, "2.5 MB"), (7_000_000_000, "7.0 GB")];
+        sizes.iter().for_each(|(number, text)| assert_eq!(bytes(*number), *text));
         let counts = [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")];
         counts.iter().for_each(|(number, text)| assert_eq!(count(*number), *text));
     }

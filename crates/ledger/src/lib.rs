@@ -55,7 +55,7 @@ pub use log_summary::{LogSummary, PackedTotals};
 pub use manifest::{Manifest, ManifestFile, OutcomeCounts};
 pub use pack::{PackOptions, PackWhen, Packed};
 pub use packer::{Packer, PackerOptions};
-pub use plan::{DatasetIdentity, StoredPlan};
+pub use plan::{DatasetIdentity, PlanOutline, StoredPlan};
 pub use reader::Reader;
 pub use result::{Commit, CommittedResult, Stored};
 pub use schema::{Table, document as schema_document};

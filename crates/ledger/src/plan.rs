@@ -71,7 +71,40 @@ struct SegmentCounts {
     rollouts: u64,
 }
 
+/// What a plan says without its rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanOutline {
+    /// The job, as the newest segment has it.
+    pub spec: RunSpec,
+    /// Shards of all segments.
+    pub shards: u64,
+    /// Rollouts of all segments.
+    pub rollouts: u64,
+    /// Number of the last segment.
+    pub segment: u32,
+}
+
 impl Ledger {
+    /// Reads what the plan says without its rows: cheap also for a large one. `None` if there is no plan yet.
+    pub async fn plan_outline(&self) -> Result<Option<PlanOutline>, LedgerError> {
+        let mut outline: Option<PlanOutline> = None;
+        for segment in 1.. {
+            let path = self.layout.plan_json(segment)?;
+            let Some(bytes) = self.read(&path).await? else { break };
+            let object: SegmentObject = codec::parse(path.as_str(), &bytes)?;
+            let Some(content) = object.content else { continue };
+            let (shards, rollouts) =
+                outline.as_ref().map_or((0, 0), |outline| (outline.shards, outline.rollouts));
+            outline = Some(PlanOutline {
+                spec: content.spec,
+                shards: shards + content.counts.shards,
+                rollouts: rollouts + content.counts.rollouts,
+                segment,
+            });
+        }
+        Ok(outline)
+    }
+
     /// Reads the plan (protocol: P1); `None` if there is none yet.
     pub async fn plan(&self) -> Result<Option<StoredPlan>, LedgerError> {
         Ok(self.read_segments(Segments::default()).await?.union)

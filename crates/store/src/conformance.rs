@@ -125,6 +125,10 @@ async fn listings_are_sorted_and_cut_by_text(store: &dyn ObjectStore) {
         assert_eq!(names, expected, "{prefix}");
         assert!(listed.iter().all(|object| object.size == object.path.as_str().len() as u64));
     }
+    for (folder, expected) in [("list", &["a"][..]), ("list/a", &[]), ("none", &[])] {
+        assert_eq!(store.folders(folder).await.expect("a listing of folders"), expected, "{folder}");
+    }
+    assert!(store.folders("").await.expect("a listing of folders").contains(&"list".to_owned()));
     store.delete(&path("list/b")).await.expect("a delete");
     assert_eq!(store.list("list/b", None).await.expect("a listing"), []);
 }

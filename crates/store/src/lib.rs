@@ -156,6 +156,19 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug + 'static {
 
     /// Removes an object; removing one that is not there is no error.
     async fn delete(&self, path: &ObjectPath) -> Result<(), StoreError>;
+
+    /// The folders right below `folder` (empty for the root): what follows it in paths, up to their next `/`. Sorted.
+    ///
+    /// Given for free by [`Self::list`]; a store that can do it without looking at every object does so.
+    async fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let below = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let listed = self.list(&below, None).await?;
+        let names =
+            listed.iter().filter_map(|object| Some(object.path.as_str()[below.len()..].split_once('/')?.0));
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.dedup();
+        Ok(names)
+    }
 }
 
 /// The least size of a part in bytes, except for the last one, which may be smaller.

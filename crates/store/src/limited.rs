@@ -83,6 +83,11 @@ impl ObjectStore for Limited {
         self.inner.list(prefix, after).await
     }
 
+    async fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let _place = place(&self.reads).await;
+        self.inner.folders(folder).await
+    }
+
     async fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
         let _place = place(&self.writes).await;
         self.inner.delete(path).await

@@ -110,6 +110,11 @@ impl ObjectStore for LocalDir {
         self.blocking(prefix, move |store| store.list(&wanted)).await
     }
 
+    async fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let wanted = folder.to_owned();
+        self.blocking(folder, move |store| folders(&store.root.join(wanted))).await
+    }
+
     async fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
         let file = self.inner.file(path);
         self.blocking(path.as_str(), move |store| store.delete(&file)).await
@@ -258,6 +263,24 @@ fn meta(path: ObjectPath, metadata: &fs::Metadata) -> ObjectMeta {
     let (seconds, nanos) = (metadata.mtime(), metadata.mtime_nsec());
     let tag = format!("{:x}-{seconds:x}.{nanos:x}-{:x}", metadata.ino(), metadata.len());
     ObjectMeta { path, size: metadata.len(), tag: ChangeTag::new(tag) }
+}
+
+/// The folders in `dir` whose names paths can hold; also those that hold no object.
+fn folders(dir: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if is_absent(&error) => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().into_string().unwrap_or_default();
+        if entry.file_type()?.is_dir() && ObjectPath::parse(name.as_str()).is_ok() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Moves `staged` to `target` if nothing is there; says whether it did.

@@ -144,6 +144,13 @@ impl ObjectStore for Metered {
         listed
     }
 
+    async fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let listed = self.meter.done(self.inner.folders(folder).await);
+        let folders = listed.as_ref().map_or(0, Vec::len) as u64;
+        self.meter.count(|usage| usage.lists += folders.div_ceil(PAGE).max(1));
+        listed
+    }
+
     async fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
         self.meter.count(|usage| usage.deletes += 1);
         self.meter.done(self.inner.delete(path).await)

@@ -175,6 +175,16 @@ impl ObjectStore for Retrying {
         }
     }
 
+    async fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let mut tries = self.tries("list");
+        loop {
+            match self.inner.folders(folder).await {
+                Err(error) if tries.again(&error).await => {}
+                done => return done,
+            }
+        }
+    }
+
     async fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
         let mut tries = self.tries("delete");
         loop {

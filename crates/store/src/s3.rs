@@ -124,6 +124,23 @@ impl ObjectStore for S3 {
         Ok(found)
     }
 
+    async fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let below = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let target = self.target(&below);
+        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(&below).delimiter("/");
+        let mut pages = request.into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| target.error(Failure::of(error)))?;
+            let folders = page.common_prefixes.into_iter().flatten().filter_map(|common| common.prefix);
+            found.extend(
+                folders.filter_map(|text| Some(text.strip_prefix(&below)?.trim_end_matches('/').to_owned())),
+            );
+        }
+        found.sort();
+        Ok(found)
+    }
+
     async fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
         let target = self.target(path.as_str());
         let request = self.client.delete_object().bucket(&self.bucket).key(path.as_str());

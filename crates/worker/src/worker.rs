@@ -15,7 +15,7 @@ use thresher_core::fault::Blame;
 use thresher_core::{Fault, Outcome, RolloutRecord, ShardId};
 use thresher_ledger::{
     Amount, Commit, Control, DoneCounts, Heartbeat, InFlight, Incarnation, Ledger, LedgerError, Manifest,
-    PROTOCOL, StoredPlan, UnpackedCounts, WorkerState,
+    PROTOCOL, Packed, Packer, PackerOptions, StoredPlan, UnpackedCounts, WorkerState,
 };
 use thresher_rollout::{Clock, Journal};
 use tokio::task::JoinSet;
@@ -133,6 +133,8 @@ pub struct Worker {
     running: JoinSet<Result<Done, LedgerError>>,
     background: JoinSet<()>,
     beats: JoinSet<LedgerError>,
+    packer: Arc<Packer>,
+    packing: JoinSet<Result<Packed, LedgerError>>,
     observer: Arc<dyn Observer>,
     drain: CancellationToken,
     rng: StdRng,
@@ -183,7 +185,13 @@ impl Worker {
         let runner = (parts.runner)(Arc::clone(&journal) as Arc<dyn Journal>);
         let mut book = Book::new(control.round);
         book.extend(plan.plan.shards.iter());
+        let packer = ledger.packer(PackerOptions {
+            raw_bytes: fleet.pack_bytes,
+            every: Duration::from_secs(fleet.pack_s.max(1)),
+        });
         let mut worker = Self {
+            packer: Arc::new(packer),
+            packing: JoinSet::new(),
             shared: Arc::new(Shared { runner, ledger, journal }),
             shards: positions(&plan),
             book,
@@ -227,6 +235,7 @@ impl Worker {
                 biased;
                 Some(done) = self.running.join_next() => self.finish(done??),
                 Some(broken) = self.beats.join_next() => return Err(broken?.into()),
+                Some(packed) = self.packing.join_next() => self.packed(packed??),
                 () = self.drain.cancelled(), if !stopping => self.stop(StopCause::Drained),
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -245,7 +254,7 @@ impl Worker {
             self.look().await?;
         }
         self.give_back_ended().await?;
-        self.pack_if_due().await?;
+        self.pack_if_due();
         let retry = self.admit().await?;
         let look = self.looked + self.settings.heartbeat;
         Ok(retry.map_or(look, |retry| retry.min(look)))
@@ -258,17 +267,16 @@ impl Worker {
 
     fn finish(&mut self, done: Done) {
         let Done { pending, record, commit } = done;
-        let graded = commit.is_some_and(Commit::is_committed);
+        if let Some(Commit::Committed(stored)) = commit {
+            self.packer.add(&record, stored);
+        }
         self.leftovers |= self.holds.cancel(&pending.shard).is_none();
         self.purse.settle(spent(&pending, &record, commit.is_some()));
         let spent = self.purse.spent();
+        let unpacked = self.packer.unpacked_counts();
         self.pulse.change(|beat| {
             beat.in_flight.retain(|attempt| attempt.nonce != record.nonce);
-            beat.spent = spent;
-            if graded {
-                beat.unpacked.graded += 1;
-                beat.unpacked.solved += u64::from(record.outcome.is_solved());
-            }
+            (beat.spent, beat.unpacked) = (spent, unpacked);
         });
         if let Outcome::Faulted(fault) = &record.outcome
             && self.stopped.is_none()

@@ -203,4 +203,3 @@ fn family(family: DatasetFamily) -> Family {
         DatasetFamily::Inline => Family::Inline,
     }
 }
-

@@ -12,8 +12,8 @@ use crate::args::RunArgs;
 use crate::exit::Failure;
 use crate::location::Location;
 use crate::progress::Mode;
-use crate::session::{Session, Worked, connect, host, lock};
 use crate::run_dir;
+use crate::session::{Session, Worked, connect, host, lock};
 
 /// Runs the job.
 pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {

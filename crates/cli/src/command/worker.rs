@@ -78,7 +78,9 @@ fn dataset(job: &Job, plan: &StoredPlan) -> Result<Dataset, Failure> {
     let planned = &plan.dataset.fingerprint;
     Err(Failure::new(
         exit_code::DATA,
-        anyhow::anyhow!("dataset {path} is not the one that was planned: fingerprint {found}, planned {planned}"),
+        anyhow::anyhow!(
+            "dataset {path} is not the one that was planned: fingerprint {found}, planned {planned}"
+        ),
     )
     .hint("give the very same files with --dataset"))
 }

@@ -1,7 +1,10 @@
 //! The end: of the run, which one worker seals, and of a worker, which leaves nothing behind.
 
+use std::sync::Arc;
+
 use thresher_core::ShardId;
-use thresher_ledger::{Claim, PackOptions, PackWhen, Release};
+use thresher_ledger::{Claim, PackOptions, PackWhen, Packed, Release};
+use tokio::time::Instant;
 
 use super::{Worker, WorkerError, WorkerReport, positions};
 
@@ -69,14 +72,27 @@ impl Worker {
         Ok(())
     }
 
-    /// Packs what this worker committed, if enough has come together.
-    pub(super) async fn pack_if_due(&mut self) -> Result<(), WorkerError> {
-        Ok(())
+    /// Begins to pack what this worker committed, if enough has come together or waited long enough.
+    pub(super) fn pack_if_due(&mut self) {
+        if self.packing.is_empty() && self.packer.due(Instant::now()) {
+            let packer = Arc::clone(&self.packer);
+            self.packing.spawn(async move { packer.pack().await });
+        }
+    }
+
+    /// Takes note of packs that have become part of the run.
+    pub(super) fn packed(&mut self, packed: Packed) {
+        tracing::debug!(packs = packed.packs, rollouts = packed.rollouts, "packed");
+        let unpacked = self.packer.unpacked_counts();
+        self.pulse.change(|beat| beat.unpacked = unpacked);
     }
 
     /// Packs, gives everything back, and goes (protocol: H5).
     pub(super) async fn leave(mut self) -> Result<WorkerReport, WorkerError> {
         self.background.shutdown().await;
+        while let Some(packed) = self.packing.join_next().await {
+            self.packed(packed??);
+        }
         self.shared.runner.settle().await;
         let ledger = self.shared.ledger.clone();
         self.give_back_ended().await?;
@@ -87,7 +103,7 @@ impl Worker {
         if self.settings.exclusive && !self.book.is_finished() {
             ledger.seal(&self.pack_options()).await?;
         } else if !self.book.is_finished() {
-            ledger.pack(&self.pack_options()).await?;
+            self.packer.pack().await?;
         }
         if !self.purse.is_unlimited() {
             ledger.close_tranche(&self.me, self.purse.spent()).await?;
