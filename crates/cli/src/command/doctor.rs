@@ -11,7 +11,7 @@ use thresher_sandbox::docker::{Docker, DockerOptions};
 use thresher_sandbox::{Backend as _, embedded};
 use tokio_util::sync::CancellationToken;
 
-use super::run::api_key;
+use crate::session::api_key;
 use super::{print, print_json};
 use crate::args::DoctorArgs;
 use crate::backend::docker_host;

@@ -97,6 +97,16 @@ impl Home {
         read(&self.path(out), async |reader: Reader| reader.rollouts().await.unwrap())
     }
 
+    /// Every fault that the run keeps.
+    pub(crate) fn faults(&self, out: &str) -> Vec<thresher_core::Fault> {
+        let rows = read(&self.path(out), async |reader: Reader| reader.faults().await.unwrap());
+        let fault = |row: RolloutSummary| match row.outcome {
+            thresher_core::Outcome::Faulted(fault) => Some(fault),
+            thresher_core::Outcome::Graded(_) => None,
+        };
+        rows.into_iter().filter_map(fault).collect()
+    }
+
     /// Task, sample and reward of every row, in their order.
     pub(crate) fn rewards(&self, out: &str) -> Vec<(String, u32, Option<f64>)> {
         let reward = |row: RolloutSummary| (row.instance_id.to_string(), row.sample, row.outcome.reward());
