@@ -11,12 +11,12 @@ use thresher_sandbox::docker::{Docker, DockerOptions};
 use thresher_sandbox::{Backend as _, embedded};
 use tokio_util::sync::CancellationToken;
 
-use crate::session::api_key;
 use super::{print, print_json};
 use crate::args::DoctorArgs;
 use crate::backend::docker_host;
 use crate::exit::Failure;
 use crate::job::Job;
+use crate::session::api_key;
 use crate::{run_dir, table};
 
 /// Free space below which runs are likely to fail.
