@@ -14,6 +14,7 @@ use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use thresher_testkit::sim::{Scenario, SimStore, StoreFaults, Trace, Variant, Verdict, play};
 
@@ -158,9 +159,11 @@ fn failure(seed: u64, variant: Variant) -> Option<(u64, String)> {
 
 #[tokio::test(start_paused = true)]
 async fn the_simulated_store_is_a_store() {
-    let store = SimStore::new(0, StoreFaults::default(), Trace::default());
+    let keep = Duration::ZERO;
+    let store = SimStore::new(0, StoreFaults::default(), keep, Trace::default());
     thresher_store::conformance::check(Arc::new(store.truth())).await;
-    let store = SimStore::new(0, StoreFaults { page: 1..3, ..StoreFaults::default() }, Trace::default());
+    let small_pages = StoreFaults { page: 1..3, ..StoreFaults::default() };
+    let store = SimStore::new(0, small_pages, keep, Trace::default());
     let link = thresher_testkit::sim::Link::new(1, &[]);
     thresher_store::conformance::check(Arc::new(store.handle(link))).await;
 }

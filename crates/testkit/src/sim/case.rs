@@ -72,7 +72,12 @@ impl Case {
     fn new(scenario: Scenario, variant: Variant, lines: bool) -> Self {
         let trace = if lines { Trace::with_lines() } else { Trace::default() };
         Self {
-            store: SimStore::new(hash(("store", scenario.seed)), scenario.store.clone(), trace),
+            store: SimStore::new(
+                hash(("store", scenario.seed)),
+                scenario.store.clone(),
+                scenario.keep_condemned,
+                trace,
+            ),
             run: RunId::new("simulated"),
             witness: Witness::default(),
             processes: AtomicU32::new(0),

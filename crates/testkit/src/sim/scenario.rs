@@ -38,8 +38,10 @@ pub struct Scenario {
     pub budget_micro_usd: Option<u64>,
     /// Processes that follow the run from beginning to end.
     pub followers: u32,
-    /// Processes that clear unneeded files away all the time.
-    pub cleaners: u32,
+    /// Processes that clear unneeded files away all the time, with what is done to each.
+    pub cleaners: Vec<Vec<(When, Trouble)>>,
+    /// How long they keep files that nobody new will read.
+    pub keep_condemned: Duration,
     /// Processes that compact packs all the time.
     pub compactors: u32,
 }
@@ -97,7 +99,8 @@ impl Scenario {
             samples: lots.number(1..4) as u32,
         };
         let store = store_faults(&mut lots);
-        let members = (0..lots.number(3..7)).map(|_| member(&mut lots)).collect();
+        let kills = if lots.chance(0.5) { 5 } else { 1 };
+        let members = (0..lots.number(3..7)).map(|_| member(&mut lots, kills)).collect();
         Self {
             seed,
             size,
@@ -117,7 +120,11 @@ impl Scenario {
             control: control(&mut lots),
             budget_micro_usd: lots.chance(0.2).then(|| lots.number(1..20) * CAP_MICRO_USD),
             followers: u32::from(lots.chance(0.4)),
-            cleaners: u32::from(lots.chance(0.3)),
+            cleaners: match lots.chance(0.4) {
+                true => (0..lots.number(1..3)).map(|_| freezes(&mut lots)).collect(),
+                false => Vec::new(),
+            },
+            keep_condemned: lots.seconds(300..900),
             compactors: u32::from(lots.chance(0.3)),
         }
     }
@@ -147,8 +154,8 @@ fn store_faults(lots: &mut Lots) -> StoreFaults {
     }
 }
 
-fn member(lots: &mut Lots) -> Member {
-    let lives = (0..lots.number(1..4)).map(|_| troubles(lots)).collect();
+fn member(lots: &mut Lots, kills: u64) -> Member {
+    let lives = (0..lots.number(1..4)).map(|_| troubles(lots, kills)).collect();
     Member {
         start: if lots.chance(0.5) { Duration::ZERO } else { lots.seconds(0..300) },
         slots: lots.number(1..5) as usize,
@@ -159,7 +166,8 @@ fn member(lots: &mut Lots) -> Member {
     }
 }
 
-fn troubles(lots: &mut Lots) -> Vec<(When, Trouble)> {
+/// What is done to one process: kills, so many of ten times, and else mostly what makes zombies.
+fn troubles(lots: &mut Lots, kills: u64) -> Vec<(When, Trouble)> {
     let mut troubles = Vec::new();
     for _ in 0..lots.number(0..3) {
         let when = match lots.chance(0.7) {
@@ -167,14 +175,20 @@ fn troubles(lots: &mut Lots) -> Vec<(When, Trouble)> {
             false => When::After(lots.seconds(0..900)),
         };
         let trouble = match lots.number(0..10) {
-            0..5 => Trouble::Kill,
-            5..7 => Trouble::Freeze(lots.seconds(1..500)),
-            7..9 => Trouble::Partition(lots.seconds(1..400)),
+            dice if dice < kills => Trouble::Kill,
+            dice if dice < 7 => Trouble::Freeze(lots.seconds(1..900)),
+            dice if dice < 9 => Trouble::Partition(lots.seconds(1..400)),
             _ => Trouble::Drain,
         };
         troubles.push((when, trouble));
     }
     troubles
+}
+
+/// A process that is stopped now and then, in the middle of things.
+fn freezes(lots: &mut Lots) -> Vec<(When, Trouble)> {
+    let mut freeze = || (When::Operation(lots.number(1..300)), Trouble::Freeze(lots.seconds(1..1_500)));
+    vec![freeze(), freeze()]
 }
 
 fn control(lots: &mut Lots) -> Vec<(Duration, Wanted)> {

@@ -117,15 +117,16 @@ impl Answer {
 }
 
 impl SimStore {
-    /// An empty store whose latencies and faults come from `seed`. Call it within the runtime of the case.
-    pub fn new(seed: u64, faults: StoreFaults, trace: Trace) -> Self {
+    /// An empty store whose latencies and faults come from `seed`, and whose condemned files must stay for `keep`. Call it
+    /// within the runtime of the case.
+    pub fn new(seed: u64, faults: StoreFaults, keep: Duration, trace: Trace) -> Self {
         let world = World {
             objects: BTreeMap::new(),
             late: BTreeMap::new(),
             random: StdRng::seed_from_u64(seed),
             faults,
             trace,
-            watch: Watch::default(),
+            watch: Watch::new(keep),
             began: Instant::now(),
         };
         Self { world: Arc::new(Mutex::new(world)) }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thresher_core::RolloutId;
-use thresher_ledger::{Ledger, LedgerError};
+use thresher_ledger::{GcOptions, Ledger, LedgerError};
 use thresher_store::StoreError;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -22,6 +22,10 @@ pub(crate) fn welcome(case: &Arc<Case>, visitors: &mut JoinSet<()>) {
         let case = Arc::clone(case);
         visitors.spawn(async move { read(&case).await });
     }
+    for troubles in &case.scenario.cleaners {
+        let (case, link) = (Arc::clone(case), Link::new(case.next_process(), troubles));
+        visitors.spawn(async move { clear(&case, &link).await });
+    }
     if case.variant == Variant::ReaderWithoutPosition {
         let case = Arc::clone(case);
         visitors.spawn(async move { read_whole_folder(&case).await });
@@ -29,6 +33,23 @@ pub(crate) fn welcome(case: &Arc<Case>, visitors: &mut JoinSet<()>) {
     if case.variant == Variant::GcWithoutLog {
         let case = Arc::clone(case);
         visitors.spawn(async move { clear_unnamed(&case).await });
+    }
+}
+
+/// Clears away what nobody needs any more, beside whoever packs and reads.
+async fn clear(case: &Case, link: &Link) {
+    let ledger = case.ledger(link);
+    loop {
+        link.sleep(Duration::from_secs(100)).await;
+        let now = case.store.elapsed().as_secs() as i64;
+        let keep = case.scenario.keep_condemned;
+        let options =
+            GcOptions { keep, ungraded: case.scenario.seed.is_multiple_of(2), ..GcOptions::at(now) };
+        match ledger.gc(&options).await {
+            Ok(_) => {}
+            Err(LedgerError::Store(error)) if error.is_transient() => {}
+            Err(error) => case.store.broken(format!("process {} cannot clear away: {error}", link.process)),
+        }
     }
 }
 

@@ -15,6 +15,9 @@ const KEPT: usize = 8;
 /// Folders of objects that are created once and then stay as they are, for good.
 const WRITTEN_ONCE: [&str; 4] = ["plan/", "results/", "log/", "attempts/"];
 
+/// Ends the names of trajectories that wait for grading.
+const UNGRADED: &str = ".ungraded.json.zst";
+
 /// Judges every change of the store's objects, whoever made it.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
@@ -23,8 +26,12 @@ pub(crate) struct Watch {
     live: BTreeMap<String, LivePack>,
     /// Rollouts that some live pack covered once: later ones must cover them too.
     covered: BTreeSet<String>,
-    /// Files of packs that were removed, which readers of an earlier position may still read, and since when.
-    removed: BTreeMap<String, Duration>,
+    /// Files of packs that were part of the run, which readers of an earlier position may still read.
+    removed: BTreeSet<String>,
+    /// Packs that the log says are to be deleted, and since when by the clock of whoever said so, in seconds.
+    condemned: BTreeMap<String, u64>,
+    /// How long files of condemned packs must stay.
+    keep: Duration,
     /// Holder of each epoch of each claim.
     holders: BTreeMap<(String, u64), Value>,
     /// Processes whose heartbeats listed a rollout as in flight.
@@ -45,12 +52,17 @@ impl LivePack {
     fn of(pack: &Value) -> Self {
         let files = pack["files"].as_array().into_iter().flatten();
         let files = files.filter_map(|file| Some(file["path"].as_str()?.to_owned())).collect();
-        let covered = if pack["kind"] == "results" { texts(&pack["covered"]) } else { Vec::new() };
+        let covered = if pack["kind"] == "results" { words(&pack["covered"]) } else { Vec::new() };
         Self { files, covered }
     }
 }
 
 impl Watch {
+    /// A watch over a run whose condemned files must stay for so long.
+    pub(crate) fn new(keep: Duration) -> Self {
+        Self { keep, ..Self::default() }
+    }
+
     pub(crate) fn violations(&self) -> &[String] {
         &self.violations
     }
@@ -87,8 +99,8 @@ impl Watch {
                 self.begun.entry(rollout).or_default().insert(process);
             }
         }
-        if text.ends_with(".ungraded.json.zst")
-            && let Some(rollout) = text.split('/').nth(2)
+        if text.ends_with(UNGRADED)
+            && let Some(rollout) = rollout_of(text)
         {
             self.ungraded.entry(rollout.to_owned()).or_insert(at);
         }
@@ -100,13 +112,19 @@ impl Watch {
     /// Judges the removal of an object that is there.
     pub(crate) fn delete(&mut self, at: Duration, process: u32, path: &ObjectPath) {
         let text = path.as_str();
-        if WRITTEN_ONCE.iter().any(|folder| text.starts_with(folder)) {
+        let spent = text.ends_with(UNGRADED) && rollout_of(text).is_some_and(|id| self.covered.contains(id));
+        if WRITTEN_ONCE.iter().any(|folder| text.starts_with(folder)) && !spent {
             self.broken(at, format!("process {process} removed `{text}`, which is to stay"));
         }
         let live = self.live.iter().find(|(_, pack)| pack.files.iter().any(|file| file == text));
         if let Some((pack, _)) = live {
             let what = format!("process {process} removed `{text}` of the live pack {pack}");
             self.broken(at, what);
+        }
+        let since = self.condemned.get(path.name().trim_end_matches(".parquet"));
+        let is_due = since.is_some_and(|since| at >= Duration::from_secs(*since) + self.keep);
+        if self.removed.contains(text) && !is_due {
+            self.broken(at, format!("process {process} removed `{text}`, which readers were promised"));
         }
     }
 
@@ -146,15 +164,26 @@ impl Watch {
         self.log = number;
         for name in texts(&entry["removed"]) {
             for file in self.live.remove(&name).map(|pack| pack.files).unwrap_or_default() {
-                self.removed.insert(file, at);
+                self.removed.insert(file);
             }
+        }
+        for name in texts(&entry["condemned"]["packs"]) {
+            if self.live.contains_key(&name) {
+                self.broken(at, format!("`{path}` condemns the live pack {name}"));
+            }
+            let since = entry["condemned"]["at_unix_s"].as_u64().unwrap_or_default();
+            self.condemned.entry(name).or_insert(since);
         }
         for added in entry["added"].as_array().into_iter().flatten() {
             let pack = LivePack::of(added);
             for file in pack.files.iter().filter(|file| !objects.contains_key(file.as_str())) {
                 self.broken(at, format!("`{path}` names `{file}`, which is not there"));
             }
-            self.live.insert(added["name"].as_str().unwrap_or_default().to_owned(), pack);
+            let name = added["name"].as_str().unwrap_or_default().to_owned();
+            if self.condemned.contains_key(&name) {
+                self.broken(at, format!("`{path}` adds the condemned pack {name}"));
+            }
+            self.live.insert(name, pack);
         }
         self.coverage(at, path);
     }
@@ -191,6 +220,16 @@ impl Watch {
         files.sort();
         files
     }
+}
+
+/// The rollout of a path below `attempts/`.
+fn rollout_of(path: &str) -> Option<&str> {
+    path.split('/').nth(2)
+}
+
+/// Words of one text.
+fn words(text: &Value) -> Vec<String> {
+    text.as_str().unwrap_or_default().split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 fn texts(list: &Value) -> Vec<String> {
