@@ -122,6 +122,8 @@ impl Case {
     pub(crate) fn spec(&self, size: Size) -> RunSpec {
         let mut spec = spec(size);
         spec.agent.max_cost_usd = Some(CAP_MICRO_USD as f64 / 1e6);
+        spec.fleet.pack_bytes = self.scenario.pack_bytes;
+        spec.fleet.pack_s = self.scenario.pack_s;
         spec.budget.cost_usd = self.scenario.budget_micro_usd.map(|limit| limit as f64 / 1e6);
         spec
     }

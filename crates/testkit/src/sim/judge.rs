@@ -7,7 +7,7 @@ use arrow_array::types::Float64Type;
 use arrow_array::{Array as _, RecordBatch};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use thresher_core::{Outcome, Retry, RolloutId, Sha256Hex, ShardId};
+use thresher_core::{Blame, Outcome, Retry, RolloutId, Sha256Hex, ShardId};
 use thresher_ledger::{Ledger, LedgerError, Manifest, RolloutSummary, Standing, StoredPlan};
 use thresher_store::{ObjectPath, ObjectStore as _};
 
@@ -64,10 +64,12 @@ fn rollouts(case: &Case, plan: &StoredPlan, rows: &[RolloutSummary]) {
                 case.store.broken(format!("rollout {rollout} has a reward that is not its own"));
             }
             Some(Outcome::Graded(_)) => {}
-            Some(Outcome::Faulted(fault)) if may_stay_faulted(case, rollout) => {
-                debug_assert!(!fault.message.is_empty());
-            }
             Some(Outcome::Faulted(fault)) => {
+                // All of a worker's tries at storing a trajectory can fall into outages.
+                let no_store = fault.blame == Blame::Store && !case.scenario.store.outages.is_empty();
+                if no_store || may_stay_faulted(case, rollout) {
+                    continue;
+                }
                 case.store.broken(format!("rollout {rollout} was given up for {}: {fault}", fault.blame));
             }
         }

@@ -36,6 +36,10 @@ pub struct Scenario {
     pub control: Vec<(Duration, Wanted)>,
     /// Limit of the run in millionths of a dollar.
     pub budget_micro_usd: Option<u64>,
+    /// Raw bytes of a pack: a record has about 2,000.
+    pub pack_bytes: u64,
+    /// Seconds after which workers pack what they have.
+    pub pack_s: u64,
     /// Processes that follow the run from beginning to end.
     pub followers: u32,
     /// Processes that clear unneeded files away all the time, with what is done to each.
@@ -119,6 +123,8 @@ impl Scenario {
             rounds_after: if lots.chance(0.15) { 3 } else { 0 },
             control: control(&mut lots),
             budget_micro_usd: lots.chance(0.2).then(|| lots.number(1..20) * CAP_MICRO_USD),
+            pack_bytes: if lots.chance(0.4) { lots.number(1_000..30_000) } else { 128 << 20 },
+            pack_s: lots.number(20..900),
             followers: u32::from(lots.chance(0.4)),
             cleaners: match lots.chance(0.4) {
                 true => (0..lots.number(1..3)).map(|_| freezes(&mut lots)).collect(),
