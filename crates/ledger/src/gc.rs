@@ -70,23 +70,33 @@ impl Deleted {
     }
 }
 
-/// The files of packs that are not part of the run, by pack.
-type Dead = BTreeMap<String, Vec<ObjectMeta>>;
+/// Whether a manifest that is missing is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manifests {
+    Write,
+    Leave,
+}
+
+/// Table files by pack.
+type Files = BTreeMap<String, Vec<ObjectMeta>>;
 
 impl Ledger {
     /// Condemns the packs that are not part of the run, and deletes the files of those that were condemned long enough
     /// ago (protocol: G1 to G6). It may run beside anything else.
     pub async fn gc(&self, options: &GcOptions) -> Result<GcReport, LedgerError> {
         let mut state = self.log_state().await?;
-        let dead = self.dead_files(&state).await?;
         let mut report = GcReport::default();
-        if options.dry_run {
+        let dead = if options.dry_run {
+            let dead = self.dead(&self.table_files().await?, &state, Manifests::Leave).await?;
             let new = to_condemn(&state, dead.keys());
             report.condemned = new.len() as u64;
             state.condemned.extend(new.into_iter().map(|pack| (pack, options.now_unix_s)));
+            dead
         } else {
-            report.condemned = self.condemn(&mut state, dead.keys(), options.now_unix_s).await?;
-        }
+            let (dead, new) = self.condemn(&mut state, options.now_unix_s, |_, _| true).await?;
+            report.condemned = new;
+            dead
+        };
         for (pack, files) in &dead {
             let Some(at) = state.condemned.get(pack) else { continue };
             let due = options.now_unix_s.saturating_sub(*at) >= options.keep.as_secs() as i64;
@@ -107,9 +117,7 @@ impl Ledger {
     /// It is safe beside living packers, but makes them write again, so it is for the holder of the run's lock.
     pub async fn sweep(&self, _lock: &RunLock) -> Result<u64, LedgerError> {
         let mut state = self.log_state().await?;
-        let mut dead = self.dead_files(&state).await?;
-        dead.retain(|pack, _| !state.was_live(pack));
-        self.condemn(&mut state, dead.keys(), 0).await?;
+        let (dead, _) = self.condemn(&mut state, 0, |state, pack| !state.was_live(pack)).await?;
         let mut swept = Deleted::default();
         for (_, files) in dead.iter().filter(|(pack, _)| state.condemned.contains_key(*pack)) {
             self.clear(files, true, &mut swept).await?;
@@ -117,38 +125,70 @@ impl Ledger {
         Ok(swept.objects)
     }
 
-    /// Table files of packs that neither the log nor the manifest shows to anybody.
-    async fn dead_files(&self, state: &LogState) -> Result<Dead, LedgerError> {
-        let manifest = self.manifest().await?;
-        let mut dead = Dead::new();
+    /// Every table file, by pack.
+    async fn table_files(&self) -> Result<Files, LedgerError> {
+        let mut files = Files::new();
         for object in self.store.list(&self.layout.folder("tables/"), None).await? {
             let Some(pack) = self.layout.parse_table_file(&object.path) else { continue };
-            let shown = manifest.as_ref().is_some_and(|manifest| lists(manifest, pack));
-            if !shown && !state.is_live(pack) {
-                dead.entry(pack.to_owned()).or_default().push(object);
-            }
+            files.entry(pack.to_owned()).or_default().push(object);
         }
-        Ok(dead)
+        Ok(files)
     }
 
-    /// Puts those of `packs` that are not part of the run into the log as condemned. Returns how many were new.
+    /// Of `files` those of packs that neither the log nor the manifest shows to anybody (protocol: G1, G2).
+    async fn dead(
+        &self,
+        files: &Files,
+        state: &LogState,
+        manifests: Manifests,
+    ) -> Result<Files, LedgerError> {
+        let manifest = self.newest_manifest(state, manifests).await?;
+        let shown = |pack: &str| manifest.as_ref().is_some_and(|manifest| lists(manifest, pack));
+        let dead = files.iter().filter(|(pack, _)| !state.is_live(pack) && !shown(pack));
+        Ok(dead.map(|(pack, files)| (pack.clone(), files.clone())).collect())
+    }
+
+    /// The manifest of the newest sealing. A sealer that was stopped before it wrote it could otherwise do so when the
+    /// files are gone; one that finds it leaves it.
+    async fn newest_manifest(
+        &self,
+        state: &LogState,
+        manifests: Manifests,
+    ) -> Result<Option<Manifest>, LedgerError> {
+        let found = self.manifest().await?;
+        if found.as_ref().map_or(0, |manifest| manifest.log_position) >= state.sealed_at {
+            return Ok(found);
+        }
+        let mut sealed = LogState::default();
+        self.read_until(&mut sealed, state.sealed_at, |_, _| {}).await?;
+        Ok(Some(match manifests {
+            Manifests::Write => self.write_manifest(&sealed).await?,
+            Manifests::Leave => self.describe(&sealed),
+        }))
+    }
+
+    /// Puts the dead packs that are `meant` into the log as condemned. Returns the files of all of them, and how many
+    /// packs were new.
     async fn condemn(
         &self,
         state: &mut LogState,
-        packs: impl Iterator<Item = &String> + Clone + Send,
         now_unix_s: i64,
-    ) -> Result<u64, LedgerError> {
+        meant: impl Fn(&LogState, &str) -> bool + Send,
+    ) -> Result<(Files, u64), LedgerError> {
+        let files = self.table_files().await?;
         loop {
-            let new = to_condemn(state, packs.clone());
+            let mut dead = self.dead(&files, state, Manifests::Write).await?;
+            dead.retain(|pack, _| meant(state, pack));
+            let new = to_condemn(state, dead.keys());
             let count = new.len() as u64;
             if new.is_empty() {
-                return Ok(0);
+                return Ok((dead, 0));
             }
             let condemned = Some(Condemned { packs: new, at_unix_s: now_unix_s });
             // The run's rows stay as they are, so it stays sealed if it is.
             let change = Change { condemned, seal: state.seal.clone(), ..Change::default() };
             if self.append(state, change).await? == Append::Appended {
-                return Ok(count);
+                return Ok((dead, count));
             }
         }
     }

@@ -16,6 +16,10 @@ pub(crate) struct LogState {
     packs: BTreeMap<String, LivePack>,
     /// Whether the run is sealed, and how.
     pub(crate) seal: Option<Seal>,
+    /// The newest entry that sealed the run or changed the files of a sealed one, whether or not the run was opened since;
+    /// 0 if none did.
+    #[serde(default)]
+    pub(crate) sealed_at: u64,
     /// Packs that were part of the run and are no more.
     retired: BTreeSet<String>,
     /// Packs that never can be part of the run, with the time at which they were condemned, in Unix seconds.
@@ -86,6 +90,10 @@ impl LogState {
         }
         if let Some(Condemned { packs, at_unix_s }) = condemned {
             self.condemned.extend(packs.iter().map(|pack| (pack.clone(), *at_unix_s)));
+        }
+        let rows_change = !added.is_empty() || !removed.is_empty();
+        if seal.is_some() && (rows_change || *seal != self.seal) {
+            self.sealed_at = entry.number;
         }
         self.position = entry.number;
         self.seal.clone_from(seal);

@@ -179,7 +179,8 @@ impl Ledger {
         }
     }
 
-    fn describe(&self, state: &LogState) -> Manifest {
+    /// The manifest of a sealed state.
+    pub(crate) fn describe(&self, state: &LogState) -> Manifest {
         let mut files: Vec<ManifestFile> =
             state.packs().flat_map(|pack| pack.files.iter().cloned()).collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));

@@ -11,7 +11,7 @@ use crate::fixtures::{dataset, faulted, plan, record, spec};
 use crate::hooked::{Trouble, blind, plain, troubled};
 
 /// A store with the results of six rollouts.
-async fn six() -> (Arc<Memory>, Vec<RolloutRecord>) {
+pub(crate) async fn six() -> (Arc<Memory>, Vec<RolloutRecord>) {
     let shared = Arc::new(Memory::new());
     let records: Vec<RolloutRecord> = (0..6).map(record).collect();
     for record in &records {
@@ -20,16 +20,16 @@ async fn six() -> (Arc<Memory>, Vec<RolloutRecord>) {
     (shared, records)
 }
 
-async fn pack(ledger: Ledger) -> Packed {
+pub(crate) async fn pack(ledger: Ledger) -> Packed {
     ledger.pack(&PackOptions::default()).await.unwrap()
 }
 
-async fn count(shared: &Memory, prefix: &str) -> usize {
+pub(crate) async fn count(shared: &Memory, prefix: &str) -> usize {
     shared.list(prefix, None).await.unwrap().len()
 }
 
 /// Every rollout is in the run once, and every file below `tables/` is part of it.
-async fn assert_whole(shared: &Arc<Memory>, rollouts: usize) {
+pub(crate) async fn assert_whole(shared: &Arc<Memory>, rollouts: usize) {
     let manifest = plain(shared).seal(&PackOptions::default()).await.unwrap();
     let named: BTreeSet<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
     let stored = shared.list("tables/", None).await.unwrap();

@@ -7,6 +7,7 @@ mod conflicts;
 mod fixtures;
 mod hooked;
 mod kill;
+mod manifest;
 mod plan;
 mod readers;
 mod run;
