@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thresher_core::{RunId, exit_code};
-use thresher_ledger::Ledger;
+use thresher_ledger::{Ledger, LedgerError};
 use thresher_store::{
     Limited, Limits, LocalDir, ObjectStore, ProbeError, RetryPolicy, Retrying, StoreUrl, probe,
 };
@@ -79,7 +79,14 @@ impl Location {
                 .hint("`thresher run` prints the directory at its end; the default is runs/<job name>"));
         }
         let (store, prefix) = self.store(patience).await?;
-        Ledger::find(store, &prefix).await.code(exit_code::USAGE)
+        Ledger::find(store, &prefix).await.map_err(|error| {
+            let code = match &error {
+                LedgerError::OtherProtocol { .. } | LedgerError::Newer { .. } => exit_code::CONFLICT,
+                LedgerError::Store(error) if !error.is_not_found() => exit_code::UNAVAILABLE,
+                _ => exit_code::USAGE,
+            };
+            Failure::new(code, error)
+        })
     }
 
     /// Opens the store, and says the prefix of the run in it.

@@ -116,6 +116,9 @@ pub(super) fn ending(worked: &WorkerReport) -> (i32, Option<String>) {
         Some(StopCause::Cancelled) => {
             (exit_code::CANCELLED, Some(format!("cancelled: {left} rollouts were not begun.")))
         }
+        Some(StopCause::Drained) if worked.manifest.is_none() => {
+            (exit_code::DRAINED, Some("drained: what is left is for other workers.".to_owned()))
+        }
         Some(StopCause::Drained) if left > 0 => (
             exit_code::DRAINED,
             Some(format!("drained: {left} rollouts were not begun; the same command goes on.")),

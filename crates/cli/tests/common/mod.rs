@@ -2,6 +2,7 @@
 
 pub(crate) mod docker;
 pub(crate) mod endpoint;
+pub(crate) mod fleet;
 pub(crate) mod row;
 pub(crate) mod traces;
 
