@@ -21,7 +21,7 @@ use super::plan::{Size, dataset, plan, spec};
 use super::scenario::{Member, Scenario, Wanted};
 use super::store::SimStore;
 use super::trace::Trace;
-use super::visitors;
+use super::visitors::{self, Followed};
 use super::witness::Witness;
 
 /// Nothing takes longer than this once faults have stopped.
@@ -40,6 +40,7 @@ pub(crate) struct Case {
     processes: AtomicU32,
     /// Rollouts that workers say they committed.
     pub(crate) told_graded: Mutex<u64>,
+    pub(crate) followed: Mutex<Vec<Followed>>,
 }
 
 /// How a case ended.
@@ -82,6 +83,7 @@ impl Case {
             witness: Witness::default(),
             processes: AtomicU32::new(0),
             told_graded: Mutex::default(),
+            followed: Mutex::default(),
             scenario,
             variant,
         }

@@ -1,6 +1,7 @@
 //! The judgement at the end of a case: what the store holds against what was planned and what really happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Float64Type;
@@ -13,6 +14,7 @@ use thresher_store::{ObjectPath, ObjectStore as _};
 
 use super::case::Case;
 use super::fate::{CAP_MICRO_USD, Kind, reward};
+use super::visitors;
 
 /// Judges a run that has come to its end.
 pub(crate) async fn judge(case: &Case) {
@@ -32,6 +34,7 @@ async fn examine(case: &Case) -> Result<(), LedgerError> {
     rollouts(case, &plan, &rows);
     results(case, &ledger, &rows).await?;
     claims(case, &ledger, &plan).await?;
+    followers(case, &ledger).await?;
     match ledger.manifest().await? {
         Some(manifest) => files(case, &manifest, reader.position(), &rows).await?,
         None => case.store.broken("there is no manifest"),
@@ -98,7 +101,7 @@ async fn results(case: &Case, ledger: &Ledger, rows: &[RolloutSummary]) -> Resul
     if graded != committed.len() {
         case.store.broken(format!("{} results, and {graded} rows with a reward", committed.len()));
     }
-    let told = *case.told_graded.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let told = *case.told_graded.lock().unwrap_or_else(PoisonError::into_inner);
     if told > committed.len() as u64 {
         let what = format!("workers counted {told} commits of {} results as theirs", committed.len());
         case.store.broken(what);
@@ -112,6 +115,23 @@ async fn claims(case: &Case, ledger: &Ledger, plan: &StoredPlan) -> Result<(), L
     for claim in ledger.read_claims(shards).await? {
         if let Standing::Held(holder) = claim.standing() {
             case.store.broken(format!("shard {} is held by {holder} for ever", claim.shard()));
+        }
+    }
+    Ok(())
+}
+
+/// Followers have been shown every result, once they have looked again.
+async fn followers(case: &Case, ledger: &Ledger) -> Result<(), LedgerError> {
+    let committed: BTreeSet<RolloutId> = ledger.committed().await?.into_keys().collect();
+    let all = case.followed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for followed in all {
+        let mut follower = ledger.follow(followed.position());
+        let rest = visitors::take_new(case, &mut follower).await?;
+        if let Some(rollout) = followed.take(follower.position(), rest) {
+            case.store.broken(format!("a follower was shown rollout {rollout} twice at the end"));
+        }
+        if followed.rollouts() != committed {
+            case.store.broken("a follower was not shown what was committed");
         }
     }
     Ok(())
@@ -172,7 +192,7 @@ pub(crate) fn rewards(bytes: bytes::Bytes) -> Vec<(String, Option<f64>)> {
     batches.flat_map(|batch| rows(&batch.expect("the rows decode"))).collect()
 }
 
-fn rows(batch: &RecordBatch) -> Vec<(String, Option<f64>)> {
+pub(crate) fn rows(batch: &RecordBatch) -> Vec<(String, Option<f64>)> {
     let rollouts = batch.column_by_name("rollout_id").expect("a column").as_string::<i32>();
     let rewards = batch.column_by_name("reward").expect("a column").as_primitive::<Float64Type>();
     let reward = |at| rewards.is_valid(at).then(|| rewards.value(at));

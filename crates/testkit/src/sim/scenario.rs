@@ -46,8 +46,8 @@ pub struct Scenario {
     pub cleaners: Vec<Vec<(When, Trouble)>>,
     /// How long they keep files that nobody new will read.
     pub keep_condemned: Duration,
-    /// Processes that compact packs all the time.
-    pub compactors: u32,
+    /// Processes that compact packs all the time, with what is done to each.
+    pub compactors: Vec<Vec<(When, Trouble)>>,
 }
 
 /// What operators want.
@@ -126,12 +126,9 @@ impl Scenario {
             pack_bytes: if lots.chance(0.4) { lots.number(1_000..30_000) } else { 128 << 20 },
             pack_s: lots.number(20..900),
             followers: u32::from(lots.chance(0.4)),
-            cleaners: match lots.chance(0.4) {
-                true => (0..lots.number(1..3)).map(|_| freezes(&mut lots)).collect(),
-                false => Vec::new(),
-            },
-            keep_condemned: lots.seconds(300..900),
-            compactors: u32::from(lots.chance(0.3)),
+            cleaners: some(&mut lots),
+            keep_condemned: if lots.chance(0.3) { Duration::ZERO } else { lots.seconds(1..900) },
+            compactors: some(&mut lots),
         }
     }
 }
@@ -189,6 +186,12 @@ fn troubles(lots: &mut Lots, kills: u64) -> Vec<(When, Trouble)> {
         troubles.push((when, trouble));
     }
     troubles
+}
+
+/// Two such processes in some of the cases, one in others.
+fn some(lots: &mut Lots) -> Vec<Vec<(When, Trouble)>> {
+    let most = lots.number(0..5).saturating_sub(2);
+    (0..most).map(|_| freezes(lots)).collect()
 }
 
 /// A process that is stopped now and then, in the middle of things.

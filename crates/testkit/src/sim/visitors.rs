@@ -1,12 +1,11 @@
 //! Processes that are around a run and not of its fleet: readers, cleaners, compactors.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use thresher_core::RolloutId;
-use thresher_ledger::{GcOptions, Ledger, LedgerError};
-use thresher_store::StoreError;
+use thresher_ledger::{CompactOptions, Follower, GcOptions, Ledger, LedgerError, Position, Table};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -22,6 +21,16 @@ pub(crate) fn welcome(case: &Arc<Case>, visitors: &mut JoinSet<()>) {
         let case = Arc::clone(case);
         visitors.spawn(async move { read(&case).await });
     }
+    for _ in 0..case.scenario.followers {
+        let followed = Followed::default();
+        case.followed.lock().unwrap_or_else(PoisonError::into_inner).push(followed.clone());
+        let case = Arc::clone(case);
+        visitors.spawn(async move { follow(&case, &followed).await });
+    }
+    for troubles in &case.scenario.compactors {
+        let (case, link) = (Arc::clone(case), Link::new(case.next_process(), troubles));
+        visitors.spawn(async move { compact(&case, &link).await });
+    }
     for troubles in &case.scenario.cleaners {
         let (case, link) = (Arc::clone(case), Link::new(case.next_process(), troubles));
         visitors.spawn(async move { clear(&case, &link).await });
@@ -33,6 +42,92 @@ pub(crate) fn welcome(case: &Arc<Case>, visitors: &mut JoinSet<()>) {
     if case.variant == Variant::GcWithoutLog {
         let case = Arc::clone(case);
         visitors.spawn(async move { clear_unnamed(&case).await });
+    }
+}
+
+/// What a follower has dealt with: what it would store with its output.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Followed(Arc<Mutex<(Option<Position>, BTreeSet<RolloutId>)>>);
+
+impl Followed {
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.lock().0
+    }
+
+    /// Takes rollouts that were reported between its position and `position`; one of them, if it had it before.
+    pub(crate) fn take(&self, position: Position, rollouts: BTreeSet<RolloutId>) -> Option<RolloutId> {
+        let mut followed = self.lock();
+        let twice = followed.1.intersection(&rollouts).next().cloned();
+        followed.0 = Some(position);
+        followed.1.extend(rollouts);
+        twice
+    }
+
+    pub(crate) fn rollouts(&self) -> BTreeSet<RolloutId> {
+        self.lock().1.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Option<Position>, BTreeSet<RolloutId>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Follows the run: takes what is new, again and again, each time some of it as a process that begins anew.
+async fn follow(case: &Case, followed: &Followed) {
+    loop {
+        let ledger = case.ledger(&Link::new(case.next_process(), &[]));
+        let mut follower = ledger.follow(followed.position());
+        for _ in 0..4 {
+            match take_new(case, &mut follower).await {
+                Ok(rollouts) => {
+                    if let Some(rollout) = followed.take(follower.position(), rollouts) {
+                        case.store.broken(format!("a follower was shown rollout {rollout} twice"));
+                    }
+                }
+                Err(LedgerError::Store(error)) if error.is_transient() => break,
+                Err(error) => {
+                    case.store.broken(format!("a follower failed: {error}"));
+                    break;
+                }
+            }
+            sleep(Duration::from_secs(90)).await;
+        }
+    }
+}
+
+/// The rollouts that are new to a follower, whose rows are there.
+pub(crate) async fn take_new(
+    case: &Case,
+    follower: &mut Follower,
+) -> Result<BTreeSet<RolloutId>, LedgerError> {
+    let mut taken = BTreeSet::new();
+    for new in follower.next().await? {
+        let mut rows = BTreeSet::new();
+        for batch in new.batches(Table::Rollouts, &["rollout_id", "reward"]).await? {
+            rows.extend(judge::rows(&batch).into_iter().map(|(rollout, _)| RolloutId::new(rollout)));
+        }
+        if rows != new.rollouts.iter().cloned().collect() {
+            case.store.broken(format!("pack {} gave a follower other rows than it was told", new.pack));
+        }
+        if let Some(rollout) = taken.intersection(&rows).next() {
+            case.store.broken(format!("a follower was shown rollout {rollout} in two packs"));
+        }
+        taken.extend(rows);
+    }
+    Ok(taken)
+}
+
+/// Merges small packs, beside whoever packs, reads and clears away.
+async fn compact(case: &Case, link: &Link) {
+    let ledger = case.ledger(link);
+    let options = CompactOptions { raw_bytes: case.scenario.pack_bytes.saturating_mul(8), at_least: 2 };
+    loop {
+        link.sleep(Duration::from_secs(150)).await;
+        match ledger.compact(&options).await {
+            Ok(_) => {}
+            Err(LedgerError::Store(error)) if error.is_transient() => {}
+            Err(error) => case.store.broken(format!("process {} cannot compact: {error}", link.process)),
+        }
     }
 }
 
@@ -91,12 +186,13 @@ async fn read(case: &Case) {
     let ledger = case.ledger(&link);
     let mut known = BTreeSet::new();
     loop {
+        let opened = case.store.elapsed();
         match view(case, &ledger, &known).await {
             Ok(graded) => known = graded,
-            Err(LedgerError::Store(StoreError::NotFound { path })) => {
-                case.store.broken(format!("a reader was sent to `{path}`, which is not there"));
-            }
-            Err(LedgerError::Store(_)) => {}
+            Err(LedgerError::Store(error)) if error.is_transient() => {}
+            // A view that is older than what is kept for it may be told to open anew.
+            Err(LedgerError::Outdated { .. })
+                if case.store.elapsed() - opened >= case.scenario.keep_condemned => {}
             Err(error) => case.store.broken(format!("a reader failed: {error}")),
         }
         sleep(Duration::from_secs(120)).await;
