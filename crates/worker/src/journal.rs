@@ -16,7 +16,8 @@ use crate::event::{Event, Observer};
 pub(crate) struct LedgerJournal {
     ledger: Ledger,
     observer: Arc<dyn Observer>,
-    running: Mutex<HashMap<RolloutId, Running>>,
+    /// By nonce: a worker that was thought gone can get a shard back while an attempt of its own still runs in it.
+    running: Mutex<HashMap<String, Running>>,
 }
 
 /// What belongs to an attempt while it runs.
@@ -35,20 +36,20 @@ impl LedgerJournal {
     /// Notes which attempt begins, for what is stored in its name.
     pub(crate) fn begin(&self, job: &RolloutJob) {
         let running = Running { shard: job.shard_id.clone(), attempt: job.attempt, grader_log: None };
-        self.running().insert(job.rollout_id.clone(), running);
+        self.running().insert(job.nonce.clone(), running);
     }
 
     /// Forgets an attempt that ended, and gives the log of its grading run, if there was one.
-    pub(crate) fn end(&self, rollout: &RolloutId) -> Option<Vec<u8>> {
-        self.running().remove(rollout)?.grader_log
+    pub(crate) fn end(&self, nonce: &str) -> Option<Vec<u8>> {
+        self.running().remove(nonce)?.grader_log
     }
 
-    fn with<T>(&self, rollout: &RolloutId, use_it: impl FnOnce(&mut Running) -> T) -> T {
+    fn with<T>(&self, nonce: &str, use_it: impl FnOnce(&mut Running) -> T) -> T {
         let mut running = self.running();
-        use_it(running.get_mut(rollout).expect("only rollouts that have begun are written of"))
+        use_it(running.get_mut(nonce).expect("only attempts that have begun are written of"))
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<RolloutId, Running>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<String, Running>> {
         self.running.lock().expect("no holder of this lock panics")
     }
 }
@@ -56,15 +57,15 @@ impl LedgerJournal {
 #[async_trait]
 impl Journal for LedgerJournal {
     async fn ungraded(&self, rollout: &RolloutId, ungraded: &Ungraded) -> Result<(), Fault> {
-        let (shard, attempt) = self.with(rollout, |running| (running.shard.clone(), running.attempt));
+        let (shard, attempt) = self.with(&ungraded.nonce, |running| (running.shard.clone(), running.attempt));
         let saved = self.ledger.save_ungraded(&shard, rollout, attempt, &ungraded.nonce, ungraded).await;
         saved.map_err(|error| store_fault(&error))
     }
 
-    async fn grader_log(&self, rollout: &RolloutId, _nonce: &str, log: &[u8]) -> Result<String, Fault> {
+    async fn grader_log(&self, rollout: &RolloutId, nonce: &str, log: &[u8]) -> Result<String, Fault> {
         let log = capped_log(log).into_owned();
         // The ledger puts the object's own path into the record once it is known which object that is.
-        Ok(self.with(rollout, |running| {
+        Ok(self.with(nonce, |running| {
             running.grader_log = Some(log);
             format!("results/{}/{rollout}", running.shard)
         }))

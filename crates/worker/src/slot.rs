@@ -46,7 +46,7 @@ impl Shared {
         let job = RolloutJob { ungraded: ungraded.map(|stored| stored.body), ..job(&pending, nonce, &task) };
         self.journal.begin(&job);
         let record = self.runner.run(job, &task, &cancel).await;
-        let log = self.journal.end(&record.rollout_id);
+        let log = self.journal.end(&record.nonce);
         let commit = match record.outcome {
             Outcome::Graded(_) => Some(self.ledger.commit(&record, log.as_deref()).await?),
             Outcome::Faulted(_) => {

@@ -33,6 +33,7 @@ async fn examine(case: &Case) -> Result<(), LedgerError> {
     let rows = reader.rollouts().await?;
     rollouts(case, &plan, &rows);
     results(case, &ledger, &rows).await?;
+    logs(case, &ledger).await?;
     claims(case, &ledger, &plan).await?;
     followers(case, &ledger).await?;
     match ledger.manifest().await? {
@@ -105,6 +106,18 @@ async fn results(case: &Case, ledger: &Ledger, rows: &[RolloutSummary]) -> Resul
     if told > committed.len() as u64 {
         let what = format!("workers counted {told} commits of {} results as theirs", committed.len());
         case.store.broken(what);
+    }
+    Ok(())
+}
+
+/// What grading printed is kept with the result that it was printed for.
+async fn logs(case: &Case, ledger: &Ledger) -> Result<(), LedgerError> {
+    for (rollout, committed) in ledger.committed().await? {
+        let record = ledger.result(&committed.shard_id, &rollout).await?.expect("it was listed");
+        let log = ledger.load_grader_log(record.grader_log.as_deref().unwrap_or_default()).await?;
+        if log != record.nonce.as_bytes() {
+            case.store.broken(format!("the log of rollout {rollout} is that of another attempt"));
+        }
     }
     Ok(())
 }

@@ -71,11 +71,13 @@ impl SimRunner {
             },
         };
         self.link.sleep(fate.grading).await;
-        match &fate.fault {
-            Some((fault, Instant::AfterUngraded)) => {
-                record::faulted(&self.run, job, fault.clone(), Some(&stored))
-            }
-            _ => record::graded(&self.run, job, &stored),
+        let graded = match &fate.fault {
+            Some((fault, Instant::AfterUngraded)) => Err(fault.clone()),
+            _ => self.journal.grader_log(&job.rollout_id, &job.nonce, job.nonce.as_bytes()).await,
+        };
+        match graded {
+            Ok(log) => RolloutRecord { grader_log: Some(log), ..record::graded(&self.run, job, &stored) },
+            Err(fault) => record::faulted(&self.run, job, fault, Some(&stored)),
         }
     }
 
