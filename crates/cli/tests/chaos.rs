@@ -134,7 +134,17 @@ fn whatever_happens_to_workers_and_store_the_rewards_are_those_of_a_quiet_run() 
     assert_eq!(home.verdicts(FOLDER), home.verdicts("quiet"));
     let counts = home.manifest(FOLDER)["counts"].clone();
     assert_eq!((&counts["missing"], &counts["faulted"]), (&0.into(), &0.into()), "{counts}");
+    let standing = home.command("status").args([FOLDER, "--json"]).expect(0).json();
+    assert_eq!(standing["state"], "sealed", "{standing}");
+    assert_eq!(standing["graded"], counts["graded"], "{standing}");
+    // Those of workers that were lost so shortly before the end that nobody was left to wait for them.
+    home.command("gc").args([FOLDER, "--keep", "0s"]).expect(0);
     assert_eq!(home.files(&format!("{FOLDER}/workers")), Vec::<String>::new(), "no heartbeat is left");
+    let named: Vec<_> =
+        home.manifest(FOLDER)["files"].as_array().unwrap().iter().map(|of| of["path"].clone()).collect();
+    for file in home.files(&format!("{FOLDER}/tables")) {
+        assert!(named.contains(&format!("tables/{file}").into()), "tables/{file} is no part of the run");
+    }
     let left = traces::left(&home);
     assert!(left.is_empty(), "left after {KILLS} kills: {left:#?}");
     fleet.server.kill();

@@ -214,6 +214,18 @@ impl Ledger {
         Ok(shards.collect())
     }
 
+    /// The sealing of a round of a run, as far as `segment` of its plan goes, is claimed like a shard, so that one worker
+    /// does it.
+    pub fn sealing(segment: u32, round: u32) -> ShardId {
+        ShardId::new(format!("seal-{segment}-{round}"))
+    }
+
+    /// Whether all shards of the plan up to `segment` are finished in this round, and the run was sealed after that.
+    pub async fn is_over(&self, segment: u32, round: u32) -> Result<bool, LedgerError> {
+        let claim = self.read_claim(&Self::sealing(segment, round)).await?;
+        Ok(claim.is_some_and(|claim| matches!(claim.standing(), Standing::Finished { .. })))
+    }
+
     async fn give_back(&self, claim: &Claim, standing: Standing) -> Result<Release, LedgerError> {
         let next = Content { standing, ..claim.seen.content.clone() };
         Ok(match self.swap_register(&self.layout.claim(&claim.shard)?, &claim.seen, next).await? {

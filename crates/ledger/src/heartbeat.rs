@@ -160,6 +160,20 @@ impl Ledger {
         Ok(found.into_iter().flatten().collect())
     }
 
+    /// Removes the heartbeats of a run that is over: of workers that were lost when nobody was left to wait for them. One
+    /// that still leaves takes its own away itself. Returns how many there were; none while the run goes on.
+    pub async fn clear_heartbeats(&self) -> Result<u64, LedgerError> {
+        let Some(outline) = self.plan_outline().await? else { return Ok(0) };
+        if !self.is_over(outline.segment, self.control().await?.round).await? {
+            return Ok(0);
+        }
+        let workers = self.workers().await?;
+        for (worker, _) in &workers {
+            self.clear_heartbeat(worker).await?;
+        }
+        Ok(workers.len() as u64)
+    }
+
     /// Removes a heartbeat: a worker's own at its end (H5), or that of a lost worker which holds nothing any more (T5).
     pub async fn clear_heartbeat(&self, of: &Incarnation) -> Result<(), LedgerError> {
         match self.store.delete(&self.layout.worker(of)?).await {

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use thresher_core::ShardId;
-use thresher_ledger::{Claim, PackOptions, PackWhen, Packed, Release};
+use thresher_ledger::{Claim, Ledger, PackOptions, PackWhen, Packed, Release};
 use tokio::time::Instant;
 
 use super::{Worker, WorkerError, WorkerReport, positions};
@@ -34,7 +33,7 @@ impl Worker {
         if self.grow().await? {
             return Ok(Outlook::Again);
         }
-        let seal = self.seal_shard();
+        let seal = Ledger::sealing(self.plan.segment, self.control.round);
         if !self.book.knows(&seal) {
             self.book.add(seal);
             return Ok(Outlook::Again);
@@ -53,11 +52,6 @@ impl Worker {
         self.book.extend(self.plan.plan.shards.iter());
         self.look_for_work().await?;
         Ok(true)
-    }
-
-    /// The sealing of this round and this extent of the run is claimed like a shard, so that one worker does it.
-    fn seal_shard(&self) -> ShardId {
-        ShardId::new(format!("seal-{}-{}", self.plan.segment, self.control.round))
     }
 
     /// Seals the run; `claim` says that it is for us to do (protocol: S).

@@ -55,12 +55,19 @@ impl Standing {
     /// Reads it; `log` is the log as it was read a moment ago.
     pub(crate) async fn of(ledger: &Ledger, log: &LogSummary) -> Result<Self, Failure> {
         let outline = ledger.plan_outline().await?;
-        let (control, workers) = (ledger.control().await?, ledger.heartbeats().await?);
+        let (control, mut workers) = (ledger.control().await?, ledger.heartbeats().await?);
         let packed = log.packed();
         let budget = budget(ledger, &control, outline.as_ref().map(|outline| &outline.spec.budget)).await?;
+        let (planned, segment) = outline.map_or((0, 0), |outline| (outline.rollouts, outline.segment));
+        let sealed = match log.sealed() {
+            Some(counts) if ledger.is_over(segment, control.round).await? => Some(counts),
+            _ => None,
+        };
+        if sealed.is_some() {
+            // What is left of heartbeats is that of workers that were lost shortly before the end.
+            workers.clear();
+        }
         let sum = |of: fn(&Heartbeat) -> u64| workers.iter().map(of).sum::<u64>();
-        let planned = outline.map_or(0, |outline| outline.rollouts);
-        let sealed = log.sealed().filter(|counts| counts.planned == planned && workers.is_empty());
         Ok(Self {
             run: ledger.run().clone(),
             state: state(&control, sealed.as_ref(), workers.is_empty()),
@@ -176,7 +183,7 @@ async fn budget(
 fn state(control: &Control, sealed: Option<&OutcomeCounts>, nobody: bool) -> State {
     match control.state {
         RunState::Cancelled { .. } => State::Cancelled,
-        _ if sealed.is_some_and(|counts| counts.missing == 0) => State::Sealed,
+        _ if sealed.is_some() => State::Sealed,
         RunState::Paused => State::Paused,
         RunState::Running if nobody => State::Idle,
         RunState::Running => State::Running,
