@@ -167,6 +167,19 @@ async fn s4_a_result_that_comes_while_sealing_is_sealed_too() {
 }
 
 #[tokio::test]
+async fn s2_a_run_whose_plan_grew_is_not_sealed_any_more() {
+    let shared = Arc::new(Memory::new());
+    let ledger = plain(&shared);
+    for (samples, planned) in [(1, 4), (2, 8)] {
+        ledger.extend_plan(&spec(samples), &dataset(), &plan(4, 0..samples)).await.unwrap();
+        let manifest = ledger.seal(&PackOptions::default()).await.unwrap();
+        assert_eq!((manifest.counts.planned, manifest.counts.missing), (planned, planned));
+        assert_eq!(ledger.seal(&PackOptions::default()).await.unwrap(), manifest);
+    }
+    assert_eq!(count(&shared, "log/").await, 2);
+}
+
+#[tokio::test]
 async fn s5_the_manifest_is_of_the_latest_seal() {
     let (shared, _) = six().await;
     let dead = troubled(&shared, "manifest.json", Trouble::Crash).seal(&PackOptions::default()).await;

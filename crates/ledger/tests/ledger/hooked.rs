@@ -12,7 +12,7 @@ use bytes::Bytes;
 use thresher_core::{RolloutRecord, RunId};
 use thresher_ledger::Ledger;
 use thresher_store::{
-    Memory, Multipart, Object, ObjectMeta, ObjectPath, ObjectStore, PutMode, PutOutcome, StoreError,
+    Memory, Metered, Multipart, Object, ObjectMeta, ObjectPath, ObjectStore, PutMode, PutOutcome, StoreError,
 };
 
 use crate::fixtures::RUN;
@@ -23,6 +23,8 @@ type Action = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Sen
 pub(crate) enum Trouble {
     /// Another writer acts just before.
     Before(Action),
+    /// The same before the first read below the hook's text, not the first put.
+    BeforeRead(Action),
     /// The put takes effect, and its acknowledgement is lost: the writer tries again.
     LostAcknowledgement,
     /// The writer dies just before.
@@ -34,6 +36,12 @@ impl Trouble {
         act: impl FnOnce() -> F + Send + 'static,
     ) -> Self {
         Self::Before(Box::new(|| Box::pin(act())))
+    }
+
+    pub(crate) fn before_read<F: Future<Output = ()> + Send + 'static>(
+        act: impl FnOnce() -> F + Send + 'static,
+    ) -> Self {
+        Self::BeforeRead(Box::new(|| Box::pin(act())))
     }
 }
 
@@ -66,14 +74,22 @@ pub(crate) fn plain(shared: &Arc<Memory>) -> Ledger {
     blind(shared, &[])
 }
 
+/// A ledger over `shared` whose requests are counted.
+pub(crate) fn metered(shared: &Arc<Memory>) -> (Metered, Ledger) {
+    let store = Metered::new(shared.clone());
+    (store.clone(), Ledger::open(Arc::new(store), "", RunId::new(RUN)).unwrap())
+}
+
 fn open(store: Hooked) -> Ledger {
     Ledger::open(Arc::new(store), "", RunId::new(RUN)).unwrap()
 }
 
 impl Hooked {
-    fn trouble(&self, path: &ObjectPath) -> Option<Trouble> {
+    fn trouble(&self, path: &ObjectPath, reads: bool) -> Option<Trouble> {
         let mut hook = self.hook.lock().unwrap();
-        let due = hook.as_ref().is_some_and(|(at, _)| path.as_str().starts_with(at));
+        let due = hook.as_ref().is_some_and(|(at, trouble)| {
+            path.as_str().starts_with(at) && reads == matches!(trouble, Trouble::BeforeRead(_))
+        });
         if due { hook.take().map(|(_, trouble)| trouble) } else { None }
     }
 }
@@ -81,8 +97,8 @@ impl Hooked {
 #[async_trait]
 impl ObjectStore for Hooked {
     async fn put(&self, path: &ObjectPath, bytes: Bytes, mode: PutMode) -> Result<PutOutcome, StoreError> {
-        match self.trouble(path) {
-            Some(Trouble::Before(act)) => act().await,
+        match self.trouble(path, false) {
+            Some(Trouble::Before(act) | Trouble::BeforeRead(act)) => act().await,
             Some(Trouble::LostAcknowledgement) => {
                 self.shared.put(path, bytes.clone(), mode.clone()).await?;
             }
@@ -93,6 +109,9 @@ impl ObjectStore for Hooked {
     }
 
     async fn get(&self, path: &ObjectPath) -> Result<Object, StoreError> {
+        if let Some(Trouble::BeforeRead(act)) = self.trouble(path, true) {
+            act().await;
+        }
         self.shared.get(path).await
     }
 

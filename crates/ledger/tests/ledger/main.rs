@@ -3,11 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod claims;
+mod compact;
 mod conflicts;
 mod fixtures;
+mod follow;
+mod gc;
 mod hooked;
 mod kill;
+mod log;
 mod manifest;
+mod packer;
 mod plan;
 mod readers;
 mod run;

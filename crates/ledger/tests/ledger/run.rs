@@ -60,6 +60,43 @@ async fn results_and_attempts_are_kept_apart() {
     assert_eq!(ledger.committed().await.unwrap().keys().collect::<Vec<_>>(), [rollout]);
 }
 
+/// R1 and A4: what a grading run printed lies behind its record.
+#[tokio::test]
+async fn a_graders_log_is_kept_with_the_record_that_names_it() {
+    let ledger = memory();
+    let (graded, fault) = (record(1), faulted(&record(2), 1));
+    ledger.commit(&graded, Some(b"1 passed\n")).await.unwrap();
+    ledger.save_fault(&fault, Some(b"killed")).await.unwrap();
+    let kept = ledger.result(&graded.shard_id, &graded.rollout_id).await.unwrap().unwrap();
+    let path = format!("results/{}/{}", graded.shard_id, graded.rollout_id);
+    assert_eq!(kept.grader_log.as_deref(), Some(&*path));
+    assert_eq!(*ledger.load_grader_log(&path).await.unwrap(), *b"1 passed\n");
+    let reader = ledger.reader().await.unwrap();
+    let kept = reader.record(&fault.rollout_id).await.unwrap().unwrap();
+    let path = kept.grader_log.clone().unwrap();
+    assert!(path.ends_with(".fault.json.zst"), "{path}");
+    assert_eq!(*ledger.load_grader_log(&path).await.unwrap(), *b"killed");
+    assert_eq!(RolloutRecord { grader_log: None, ..kept }, fault);
+
+    let without = record(3);
+    ledger.commit(&without, None).await.unwrap();
+    let path = format!("results/{}/{}", without.shard_id, without.rollout_id);
+    let error = ledger.load_grader_log(&path).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Damaged { .. }), "{error}");
+    ledger.pack(&PackOptions::default()).await.unwrap();
+    assert_eq!(ledger.reader().await.unwrap().rollouts().await.unwrap().len(), 3);
+}
+
+/// A run of format 1 has logs of their own.
+#[tokio::test]
+async fn a_graders_log_of_its_own_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = "attempts/a/b/c.grader.log.zst";
+    std::fs::create_dir_all(dir.path().join("attempts/a/b")).unwrap();
+    std::fs::write(dir.path().join(path), zstd::encode_all(&b"2 passed"[..], 3).unwrap()).unwrap();
+    assert_eq!(*local(dir.path()).load_grader_log(path).await.unwrap(), *b"2 passed");
+}
+
 /// K1 to S5 and V1 to V4 over one run: nothing, part, all of it packed; sealed; retried; extended; sealed again.
 #[tokio::test]
 async fn a_run_reads_the_same_packed_or_not_and_goes_on_after_sealing() {
