@@ -134,10 +134,10 @@ impl Ledger {
     }
 }
 
-/// Small packs that together make up about one pack, if there are enough of them.
+/// The oldest small packs that together make up about one pack, if there are enough of them.
 fn small_packs(state: &LogState, options: &CompactOptions) -> Option<Vec<Pack>> {
-    let small = state.of_kind(PackKind::Results).filter(|pack| raw_bytes(pack) < options.raw_bytes / SMALL);
-    let small: Vec<&Pack> = small.collect();
+    let mut small = state.results_by_age();
+    small.retain(|pack| raw_bytes(pack) < options.raw_bytes / SMALL);
     if small.len() < options.at_least.max(2) {
         return None;
     }

@@ -53,6 +53,13 @@ impl LogState {
         new.map(|live| &live.pack).filter(|pack| pack.kind == PackKind::Results)
     }
 
+    /// The packs of results in the order in which they were added.
+    pub(crate) fn results_by_age(&self) -> Vec<&Pack> {
+        let mut live: Vec<&LivePack> = self.packs.values().collect();
+        live.sort_by_key(|live| live.since);
+        live.into_iter().map(|live| &live.pack).filter(|pack| pack.kind == PackKind::Results).collect()
+    }
+
     /// Names of the packs of fault rows: whatever adds rows removes them.
     pub(crate) fn fault_packs(&self) -> Vec<String> {
         self.of_kind(PackKind::Faults).map(|pack| pack.name.clone()).collect()

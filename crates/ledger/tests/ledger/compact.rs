@@ -70,8 +70,17 @@ async fn m1_only_small_packs_are_merged() {
     let many = CompactOptions { raw_bytes: 128 << 20, at_least: 10 };
     assert_eq!(plain(&shared).compact(&many).await.unwrap(), Compacted::default());
     let some = CompactOptions { raw_bytes: 20_000, at_least: 2 };
-    let compacted = plain(&shared).compact(&some).await.unwrap();
-    assert!(compacted.added > 1 && compacted.removed > compacted.added, "{compacted:?}");
+    let Compacted { removed, added, .. } = plain(&shared).compact(&some).await.unwrap();
+    assert_eq!((removed, added, packs(&shared).await), (6, 1, 4), "three are not small");
+    assert_rows(&shared, 9).await;
+}
+
+#[tokio::test]
+async fn m1_a_merge_ends_at_about_one_pack() {
+    let shared = small_packs(9).await;
+    let options = CompactOptions { raw_bytes: 26_000, at_least: 2 };
+    let Compacted { removed, added, .. } = plain(&shared).compact(&options).await.unwrap();
+    assert_eq!((removed, added, packs(&shared).await), (9, 2, 2));
     assert_rows(&shared, 9).await;
 }
 
