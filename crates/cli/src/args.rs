@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
@@ -59,6 +60,8 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Shows one trajectory.
     Show(ShowArgs),
+    /// Deletes files that are no part of a run any more; workers and readers may be at work meanwhile.
+    Gc(GcArgs),
     /// Grades a stored log of a SWE-bench or R2E-Gym instance.
     Grade(GradeArgs),
     /// Checks this machine: what is missing for which backend, and how to fix it.
@@ -262,6 +265,28 @@ pub(crate) struct ShowArgs {
     pub(crate) full: bool,
 }
 
+/// `thresher gc`.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct GcArgs {
+    /// Run directory, or `s3://bucket/prefix/NAME`.
+    pub(crate) run: String,
+    /// How long files stay once they are no part of the run, for whoever still reads them: as in `7d`, `12h`, `30m`, `0`.
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration)]
+    pub(crate) keep: Duration,
+    /// Only say what would be deleted.
+    #[arg(long, conflicts_with = "compact")]
+    pub(crate) dry_run: bool,
+    /// Merge small table files into larger ones first.
+    #[arg(long)]
+    pub(crate) compact: bool,
+    /// Also delete the trajectories that were kept for grading, of rollouts whose results are in the tables of a sealed run.
+    #[arg(long)]
+    pub(crate) ungraded: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// `thresher grade`.
 #[derive(ClapArgs, Debug)]
 pub(crate) struct GradeArgs {
@@ -301,6 +326,22 @@ pub(crate) struct DoctorArgs {
     pub(crate) json: bool,
 }
 
+/// Reads a time as people write it: a whole number with `s`, `m`, `h` or `d`; `0` needs none.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time such as 7d, 12h, 30m or 45s");
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let unit = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        "" if number == 0 => 1,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(unit).map(Duration::from_secs).ok_or_else(wrong)
+}
+
 fn exit_codes() -> String {
     let lines = thresher_core::exit_code::ALL.iter().map(|(code, meaning)| format!("  {code:>3}  {meaning}"));
     format!("Exit codes:\n{}", lines.collect::<Vec<_>>().join("\n"))
@@ -324,5 +365,16 @@ mod tests {
         let args = Args::try_parse_from(line.split(' ')).unwrap();
         let Command::Grade(grade) = args.command else { panic!("{:?}", args.command) };
         assert_eq!(grade.log, PathBuf::from("tests.log"));
+    }
+
+    #[test]
+    fn times_need_a_unit() {
+        for (text, seconds) in [("7d", 604_800), ("12h", 43_200), ("30m", 1_800), ("45s", 45), ("0", 0)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "7", "d", "1w", "-1d", "1.5h", "7 d", "99999999999999999999d", "999999999999999999d"]
+        {
+            assert!(duration(text).unwrap_err().contains(text), "{text}");
+        }
     }
 }

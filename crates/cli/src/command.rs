@@ -2,6 +2,7 @@
 
 mod control;
 mod doctor;
+mod gc;
 mod grade;
 mod plan;
 mod report;
@@ -29,6 +30,7 @@ pub(crate) fn run(args: Args) -> Result<i32, Failure> {
         Command::Cancel(args) => block_on(control::cancel(args)),
         Command::Report(args) => block_on(report::run(args)),
         Command::Show(args) => block_on(show::run(args)),
+        Command::Gc(args) => block_on(gc::run(args)),
         Command::Grade(args) => grade::run(&args),
         Command::Doctor(args) => block_on(doctor::run(args)),
         Command::Schema => schema::run(),

@@ -259,3 +259,31 @@ fn a_refused_key_is_a_fault_without_a_reward_and_ends_the_run() {
     home.run(&job, "out").env("SMALL_KEY", "right").expect(0);
     assert_eq!(home.manifest("out")["counts"]["solved"], 5);
 }
+
+#[test]
+fn gc_merges_and_deletes_what_is_no_part_of_a_run_and_nothing_else() {
+    let home = Home::new();
+    for samples in ["1", "2"] {
+        home.run(&quickstart(), "out").args(["-a", "oracle", "-k", samples]).expect(0);
+    }
+    let (rewards, packed) = (home.rewards("out"), home.files("out/tables"));
+    home.write("out/tables/rollouts/0123456789abcdef.parquet", "a packer died");
+    let gc = |args: &[&str]| home.command("gc").args(["out", "--json"]).args(args).expect(0).json();
+
+    let look = gc(&["--keep", "0", "--dry-run"]);
+    assert_eq!((&look["gc"]["condemned"], &look["gc"]["tables"]["objects"]), (&1.into(), &1.into()));
+    assert_eq!(home.files("out/tables").len(), packed.len() + 1, "it only looked");
+    let kept = gc(&[]);
+    assert_eq!((&kept["gc"]["kept"], &kept["compacted"]), (&look["gc"]["tables"], &serde_json::Value::Null));
+    gc(&["--keep", "0"]);
+    assert_eq!(home.files("out/tables"), packed);
+
+    let merged = gc(&["--compact", "--keep", "0"]);
+    assert_eq!((&merged["compacted"]["removed"], &merged["compacted"]["added"]), (&2.into(), &1.into()));
+    assert_eq!(merged["gc"]["tables"]["objects"], packed.len());
+    assert_eq!(home.files("out/tables").len(), packed.len() / 2);
+    assert_eq!(home.rewards("out"), rewards);
+    let again = home.run(&quickstart(), "out").args(["-a", "oracle", "-k", "2"]).expect(0).json();
+    assert_eq!(again["report"]["graded"], 2 * TASKS);
+    home.command("gc").args(["out", "--keep", "soon"]).expect(2);
+}

@@ -2,6 +2,7 @@
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, RecordBatch};
+use serde::Serialize;
 use thresher_core::{InstanceId, RolloutId, ShardId};
 use tracing::info;
 
@@ -31,7 +32,7 @@ impl Default for CompactOptions {
 }
 
 /// What compaction did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Compacted {
     /// Packs that are no longer part of the run; their files stay until they are collected.
     pub removed: u64,

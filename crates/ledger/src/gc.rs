@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::Serialize;
 use thresher_store::ObjectMeta;
 use tracing::info;
 
@@ -40,7 +41,7 @@ impl GcOptions {
 }
 
 /// What was done, or would be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct GcReport {
     /// Packs that were condemned now.
     pub condemned: u64,
@@ -55,7 +56,7 @@ pub struct GcReport {
 }
 
 /// A number of objects.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Deleted {
     /// How many.
     pub objects: u64,
