@@ -103,6 +103,7 @@ async fn main() {
             tokio::spawn(async move { Box::pin(Worker::new(parts).await.unwrap().run()).await.unwrap() })
         })
         .collect();
+    let following = tokio::spawn(follow(url.clone(), prefix.clone()));
     let mut reports: Vec<WorkerReport> = Vec::new();
     for task in tasks {
         reports.push(task.await.unwrap());
@@ -110,12 +111,33 @@ async fn main() {
     let seconds = began.elapsed().as_secs_f64();
     let graded: u64 = reports.iter().map(|report| report.graded).sum();
     assert_eq!(graded, u64::from(rollouts));
+    let (followed, cost) = following.await.unwrap();
+    assert_eq!(followed, u64::from(rollouts), "a follower is shown each rollout once");
     let manifest = ledger.manifest().await.unwrap().unwrap();
     let data = manifest.files.iter().map(|file| file.bytes).sum();
-    print(workers, rollouts, plan_s, seconds, since(before, meter.usage()), data);
+    print(workers, rollouts, plan_s, seconds, since(before, meter.usage()), data, cost);
 }
 
-fn print(workers: u32, rollouts: u32, plan_s: f64, seconds: f64, usage: Usage, data: u64) {
+/// Follows the run until it is sealed, five looks a second; says what it was shown and what that cost.
+async fn follow(url: String, prefix: String) -> (u64, Usage) {
+    let (store, _) = StoreUrl::parse(&url).unwrap().open().await.unwrap();
+    let meter = Metered::new(store);
+    let ledger = ledger(&meter, &prefix, u32::MAX);
+    let mut follower = ledger.follow(None);
+    let mut shown = 0;
+    loop {
+        let sealed = ledger.manifest().await.unwrap().is_some();
+        for new in follower.next().await.unwrap() {
+            shown += new.rollouts.len() as u64;
+        }
+        if sealed {
+            return (shown, meter.usage());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}
+
+fn print(workers: u32, rollouts: u32, plan_s: f64, seconds: f64, usage: Usage, data: u64, follower: Usage) {
     let each = |count: u64| (count as f64 / f64::from(rollouts) * 1e3).round() / 1e3;
     println!(
         "{}",
@@ -126,6 +148,7 @@ fn print(workers: u32, rollouts: u32, plan_s: f64, seconds: f64, usage: Usage, d
             "conflicts_per_rollout": each(usage.conflicts), "errors": usage.errors,
             "bytes_written_per_rollout": each(usage.bytes_up), "table_bytes_per_rollout": each(data),
             "written_over_tables": usage.bytes_up as f64 / data as f64,
+            "follower_requests": follower.reads() + follower.writes(), "follower_bytes": follower.bytes_down,
             "peak_rss_mb": peak_rss_mb(),
         })
     );
