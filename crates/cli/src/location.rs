@@ -132,7 +132,11 @@ impl Patience {
             Self::Short => 15,
             Self::Long => 30 * 60,
         };
-        RetryPolicy { give_up_after: Duration::from_secs(seconds), ..RetryPolicy::default() }
+        RetryPolicy {
+            give_up_after: Duration::from_secs(seconds),
+            wait_for_room: self == Self::Long,
+            ..RetryPolicy::default()
+        }
     }
 }
 

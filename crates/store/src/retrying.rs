@@ -19,6 +19,8 @@ pub struct RetryPolicy {
     pub first: Duration,
     /// The longest pause at all.
     pub longest: Duration,
+    /// Whether to wait also for room on a full medium, which somebody has to make.
+    pub wait_for_room: bool,
     /// From the first try on; a pause that would end later is not begun, and the error is given to the caller.
     pub give_up_after: Duration,
 }
@@ -29,6 +31,7 @@ impl Default for RetryPolicy {
         Self {
             first: Duration::from_millis(100),
             longest: Duration::from_secs(10),
+            wait_for_room: false,
             give_up_after: Duration::from_secs(120),
         }
     }
@@ -93,7 +96,8 @@ impl Tries {
 
     /// Says whether to try again after `error`, having paused if so.
     async fn again(&mut self, error: &StoreError) -> bool {
-        if !error.is_transient() {
+        let waits_for_room = self.pauses.policy.wait_for_room && matches!(error, StoreError::DiskFull { .. });
+        if !error.is_transient() && !waits_for_room {
             return false;
         }
         let pause = self.pauses.draw(self.failures);

@@ -68,6 +68,13 @@ pub enum Event {
         /// After how many seconds.
         after_s: u64,
     },
+    /// Other workers have heartbeats, of which some may be lost ones.
+    Met {
+        /// How many.
+        workers: usize,
+        /// After how many seconds of silence a worker counts as lost.
+        patience_s: u64,
+    },
     /// A shard was taken from a worker that is gone.
     TookOver {
         /// Which.

@@ -24,10 +24,17 @@ pub(super) async fn run(args: GcArgs) -> Result<i32, Failure> {
         ungraded: args.ungraded,
     };
     let report = ledger.gc(&options).await?;
+    let heartbeats = if args.dry_run { 0 } else { ledger.clear_heartbeats().await? };
     if args.json {
-        print_json(&serde_json::json!({ "dry_run": args.dry_run, "compacted": compacted, "gc": report }))?
+        print_json(&serde_json::json!({
+            "dry_run": args.dry_run, "compacted": compacted, "gc": report, "heartbeats": heartbeats,
+        }))?
     } else {
-        print(&text(&report, compacted, args.dry_run))?
+        let mut text = text(&report, compacted, args.dry_run);
+        if heartbeats > 0 {
+            text.push_str(&format!("\ndeleted {} heartbeats of workers that were lost", count(heartbeats)));
+        }
+        print(&text)?
     }
     Ok(exit_code::OK)
 }

@@ -35,6 +35,11 @@ pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
     let _lock = location.dir().map(|dir| lock(dir, false)).transpose()?;
     let ledger = location.open().await?;
     let stored = planned.store(&ledger).await?;
+    let budget = &planned.job.spec.budget;
+    let in_force = ledger.control().await?.budget.unwrap_or_else(|| stored.spec.budget.clone());
+    if in_force != *budget {
+        ledger.change_control(|control| control.budget = Some(budget.clone())).await?;
+    }
     let rollouts = stored.plan.rollout_count();
     if args.json {
         print_json(&json!({ "run": location.to_string(), "segment": stored.segment, "rollouts": rollouts }))?;

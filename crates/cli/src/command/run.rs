@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use thresher_core::exit_code;
+use thresher_core::run_spec::BudgetSpec;
 use thresher_ledger::{Control, Ledger, Manifest, RunState, StoredPlan};
 use thresher_rollout::Clock;
 use thresher_worker::{OnDrain, StopCause, WorkerReport};
@@ -31,7 +32,7 @@ pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
         ledger.sweep(lock).await?;
     }
     let stored = planned.store(&ledger).await?;
-    begin_round(&ledger, &stored).await?;
+    begin_round(&ledger, &stored, &planned.job.spec.budget).await?;
     let Planned { job, dataset, .. } = planned;
     let session = Session {
         job: &job,
@@ -54,7 +55,7 @@ pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
 
 /// Repeating the command is the word to go on, and to try again what faulted. Where every rollout has its result, there
 /// is nothing to say.
-async fn begin_round(ledger: &Ledger, stored: &StoredPlan) -> Result<(), Failure> {
+async fn begin_round(ledger: &Ledger, stored: &StoredPlan, budget: &BudgetSpec) -> Result<(), Failure> {
     if ledger.committed().await?.len() == stored.plan.rollout_count() {
         return Ok(());
     }
@@ -63,6 +64,8 @@ async fn begin_round(ledger: &Ledger, stored: &StoredPlan) -> Result<(), Failure
         control.state = RunState::Running;
         control.round += 1;
         control.round_began_unix_s = now;
+        // The plan keeps the budget that it was made with, and this command may state another one.
+        control.budget = Some(budget.clone());
     };
     ledger.change_control(again).await?;
     Ok(())

@@ -81,6 +81,12 @@ impl State {
                     format!("{instance_id}: fault of {} ({fault}); next try in {after_s} s", fault.blame);
                 return Some(Line { text, notable: true });
             }
+            Event::Met { workers, patience_s } => {
+                let text = format!(
+                    "{workers} other workers have heartbeats; what lost ones held is taken over after {patience_s} s"
+                );
+                return Some(Line { text, notable: true });
+            }
             Event::TookOver { shard, lost } => {
                 let text =
                     format!("shard {shard} taken over from a lost worker, {lost} attempts were in flight");

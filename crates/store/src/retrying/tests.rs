@@ -3,6 +3,7 @@ use crate::scripted::{Scripted, Step, broken, contended, path};
 use crate::{LARGE, put_large};
 
 const POLICY: RetryPolicy = RetryPolicy {
+    wait_for_room: false,
     first: Duration::from_secs(1),
     longest: Duration::from_secs(8),
     give_up_after: Duration::from_secs(600),
@@ -145,4 +146,20 @@ async fn a_completion_that_is_always_contended_is_given_up() {
     let error = put_large(&over(&scripted, 1), &path("a"), bytes, PutMode::Create).await.unwrap_err();
     assert!(matches!(error, StoreError::Contended { .. }), "{error:?}");
     assert_eq!(scripted.calls().iter().filter(|call| **call == "multipart").count(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_medium_is_waited_for_where_that_is_wanted() {
+    let full = || StoreError::DiskFull {
+        path: "a".into(),
+        source: Arc::new(std::io::ErrorKind::StorageFull.into()),
+    };
+    let scripted = Scripted::new();
+    scripted.script([Step::Fail(full())]);
+    let told = over(&scripted, 1).put(&path("a"), body("1"), PutMode::Create).await;
+    assert!(matches!(told, Err(StoreError::DiskFull { .. })), "{told:?}");
+    let patient = RetryPolicy { wait_for_room: true, ..POLICY };
+    let store = Retrying::new(Arc::new(scripted.clone()), patient, 1);
+    scripted.script([Step::Fail(full()), Step::Fail(full()), Step::Pass]);
+    assert!(matches!(store.put(&path("a"), body("1"), PutMode::Create).await, Ok(PutOutcome::Stored(_))));
 }

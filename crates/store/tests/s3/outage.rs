@@ -20,6 +20,7 @@ const KILLS: usize = 4;
 
 /// Comes back soon, and gives up only when the test is broken.
 const POLICY: RetryPolicy = RetryPolicy {
+    wait_for_room: false,
     first: Duration::from_millis(20),
     longest: Duration::from_millis(200),
     give_up_after: Duration::from_secs(600),

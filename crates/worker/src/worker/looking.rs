@@ -25,7 +25,12 @@ impl Worker {
         self.apply_control();
         // Which shards were claimed before; their claims are read once nothing else is left.
         self.book.look(ledger.claimed_shards().await?);
-        self.look_for_lost().await
+        self.look_for_lost().await?;
+        let (workers, patience_s) = (self.watch.alive(), self.settings.patience.as_secs());
+        if workers > 0 && !self.settings.exclusive {
+            self.observer.hear(Event::Met { workers, patience_s });
+        }
+        Ok(())
     }
 
     /// Looks around.
