@@ -18,6 +18,9 @@ pub const UNAVAILABLE: i32 = 6;
 pub const DATA: i32 = 7;
 /// The run was cancelled by an operator; what is finished is valid.
 pub const CANCELLED: i32 = 8;
+/// Something that many machines share (the object store) was away for longer than one waits; nothing is wrong with
+/// this machine, and repeating the command goes on.
+pub const OUTAGE: i32 = 9;
 /// Stopped at once by a second Ctrl-C; what was in flight is lost, the rest is valid.
 pub const STOPPED: i32 = 130;
 
@@ -32,5 +35,6 @@ pub const ALL: &[(i32, &str)] = &[
     (UNAVAILABLE, "the machine lacks what the job needs"),
     (DATA, "the dataset cannot be read or holds no task that can be run"),
     (CANCELLED, "the run was cancelled; what is finished is valid"),
+    (OUTAGE, "something that machines share, such as the object store, was away for too long"),
     (STOPPED, "stopped at once; what was in flight is lost, the rest is valid"),
 ];
