@@ -15,6 +15,7 @@ mod item;
 pub mod launch;
 mod request;
 mod response;
+pub mod resume;
 
 pub use frame::{CHUNK, FrameDecoder, FrameError, MAX_FRAME, encode_frame};
 pub use item::{put_item, take_item};
