@@ -145,10 +145,10 @@ fn whatever_happens_to_workers_and_store_the_rewards_are_those_of_a_quiet_run() 
     for file in home.files(&format!("{FOLDER}/tables")) {
         assert!(named.contains(&format!("tables/{file}").into()), "tables/{file} is no part of the run");
     }
-    let left = traces::left(&home);
-    assert!(left.is_empty(), "left after {KILLS} kills: {left:#?}");
     fleet.server.kill();
     unmount(&home, disk);
+    let left = traces::left(&home);
+    assert!(left.is_empty(), "left after {KILLS} kills: {left:#?}");
 }
 
 /// Stops a worker for longer than others wait for it, then lets it go on: it finds its shards taken.

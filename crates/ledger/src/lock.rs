@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-/// The right to work on a local run directory, alone or with others who asked for no more. Given back when dropped, and by the kernel when the
-/// process ends in whatever way.
+/// The right to work on a local run directory, alone or with others who asked for no more. Given back when dropped, and by
+/// the kernel when the process ends in whatever way.
 #[derive(Debug)]
 pub struct RunLock {
     file: File,
@@ -45,7 +45,10 @@ impl RunLock {
 
     /// Locks `dir` against whoever wants it alone; any number of processes may hold it so.
     pub fn share(dir: &Path) -> Result<Self, LockError> {
-        Self::lock(dir, FlockOperation::NonBlockingLockShared)
+        let lock = Self::lock(dir, FlockOperation::NonBlockingLockShared)?;
+        // Many share it, and none of them is the one that had it alone before.
+        lock.file.set_len(0).map_err(|source| LockError::Io { dir: dir.to_owned(), source })?;
+        Ok(lock)
     }
 
     fn lock(dir: &Path, how: FlockOperation) -> Result<Self, LockError> {
@@ -100,9 +103,10 @@ mod tests {
     #[test]
     fn those_who_share_keep_out_who_wants_it_alone() {
         let dir = tempfile::tempdir().unwrap();
+        drop(RunLock::acquire(dir.path()).unwrap());
         let (first, second) = (RunLock::share(dir.path()).unwrap(), RunLock::share(dir.path()).unwrap());
         drop(first);
-        assert!(matches!(RunLock::acquire(dir.path()), Err(LockError::Held { .. })));
+        assert!(matches!(RunLock::acquire(dir.path()), Err(LockError::Held { pid: None, .. })));
         drop(second);
         RunLock::acquire(dir.path()).unwrap();
     }

@@ -29,7 +29,7 @@ pub struct Amount {
 }
 
 /// Most of everything that a run may spend; `None` does not limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Millionths of a US dollar.
     pub micro_usd: Option<u64>,

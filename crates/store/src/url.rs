@@ -47,6 +47,14 @@ impl StoreUrl {
         matches!(self.place, Place::S3 { .. })
     }
 
+    /// Where all of the store's objects are: the bucket without the prefix, or the folder.
+    pub fn bucket(&self) -> String {
+        match &self.place {
+            Place::Local(folder) => folder.display().to_string(),
+            Place::S3 { bucket, .. } => format!("s3://{bucket}"),
+        }
+    }
+
     /// Makes the store and says the prefix of its objects: empty, or without slashes at its ends.
     ///
     /// Nothing is sent yet, except to find credentials' whereabouts. A bucket's store tries everything once:
@@ -162,6 +170,8 @@ mod tests {
         ] {
             let url = StoreUrl::parse(text).unwrap();
             assert_eq!((url.to_string().as_str(), url.is_s3()), (printed, is_s3), "{text}");
+            let below = printed.strip_prefix(&url.bucket()).unwrap();
+            assert!(below.is_empty() || is_s3 && below.starts_with('/'), "{text}: {below}");
         }
     }
 

@@ -13,9 +13,10 @@ use thresher_store::ChangeTag;
 pub(crate) struct Book {
     entries: Vec<Entry>,
     at: HashMap<ShardId, usize>,
-    /// Positions of entries that are free, and of orphaned ones.
+    /// Positions of entries that are free, of orphaned ones, and of those whose claims were not read yet.
     free: BTreeSet<usize>,
     orphans: BTreeSet<usize>,
+    unread: BTreeSet<usize>,
     round: u32,
     /// From so many of the next free shards one is chosen by lot, so that workers do not all try the same one.
     spread: usize,
@@ -61,8 +62,8 @@ pub(crate) enum Choice {
 
 impl Book {
     pub(crate) fn new(round: u32) -> Self {
-        let (free, orphans) = (BTreeSet::new(), BTreeSet::new());
-        Self { entries: Vec::new(), at: HashMap::new(), free, orphans, round, spread: 1 }
+        let (free, orphans, unread) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Self { entries: Vec::new(), at: HashMap::new(), free, orphans, unread, round, spread: 1 }
     }
 
     /// Adds shards behind those that are known.
@@ -201,6 +202,11 @@ impl Book {
         self.free.len()
     }
 
+    /// Whether there are claims that were not read yet.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
     /// Whether every shard is known to be finished.
     pub(crate) fn is_finished(&self) -> bool {
         self.entries.iter().all(|entry| matches!(entry.state, State::Finished(_)))
@@ -209,9 +215,11 @@ impl Book {
     fn set(&mut self, at: usize, state: State) {
         self.free.remove(&at);
         self.orphans.remove(&at);
+        self.unread.remove(&at);
         match &state {
             State::Fresh | State::Open(_) => self.free.insert(at),
             State::Orphaned(_) => self.orphans.insert(at),
+            State::Unread => self.unread.insert(at),
             _ => false,
         };
         self.entries[at].state = state;

@@ -20,7 +20,7 @@ impl Worker {
         if !self.admits() {
             return Ok(false);
         }
-        let Some(choice) = self.book.choose(&mut self.rng) else { return Ok(false) };
+        let Some(choice) = self.choose().await? else { return Ok(false) };
         let ledger = self.shared.ledger.clone();
         let round = self.control.round;
         let claiming = match choice {
@@ -35,10 +35,25 @@ impl Worker {
                 // What we took for free, others have taken: one listing spares us finding out shard by shard.
                 let listing = ledger.claimed_shards().await?;
                 self.book.look(listing);
+                if self.settings.exclusive {
+                    // Whoever holds it is gone.
+                    self.look_for_lost().await?;
+                }
             }
             Claiming::Finished(claim) => self.book.learn(claim),
         }
         Ok(true)
+    }
+
+    /// The shard to try next. Claims that were there before this worker are read once nothing else is left.
+    async fn choose(&mut self) -> Result<Option<Choice>, WorkerError> {
+        let choice = self.book.choose(&mut self.rng);
+        if choice.is_some() || !self.book.has_unread() {
+            return Ok(choice);
+        }
+        self.look_for_work().await?;
+        self.look_for_lost().await?;
+        Ok(self.book.choose(&mut self.rng))
     }
 
     /// Takes a shard from a worker that is gone (protocol: T2).

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use thresher_core::ShardId;
 use thresher_ledger::{Claim, Ledger, PackOptions, PackWhen, Packed, Release};
 use tokio::time::Instant;
 
@@ -33,15 +34,23 @@ impl Worker {
         if self.grow().await? {
             return Ok(Outlook::Again);
         }
-        let seal = Ledger::sealing(self.plan.segment, self.control.round);
-        if !self.book.knows(&seal) {
-            self.book.add(seal);
+        if !self.is_sealed() {
+            self.book.add(self.sealing());
             return Ok(Outlook::Again);
         }
         if std::mem::take(&mut self.leftovers) {
             self.shared.ledger.seal(&self.pack_options()).await?;
         }
         Ok(Outlook::Over)
+    }
+
+    /// Whether everything is finished, and the run was sealed after that.
+    fn is_sealed(&self) -> bool {
+        self.book.knows(&self.sealing()) && self.book.is_finished()
+    }
+
+    fn sealing(&self) -> ShardId {
+        Ledger::sealing(self.plan.segment, self.control.round)
     }
 
     /// Takes up what was added to the plan meanwhile; says whether there was anything.
@@ -94,9 +103,11 @@ impl Worker {
             // Fenced: another worker has it already, which is as good.
             ledger.release(&claim).await?;
         }
-        if self.settings.exclusive && !self.book.is_finished() {
+        let mut sealed = self.is_sealed();
+        if self.settings.exclusive && !sealed {
             ledger.seal(&self.pack_options()).await?;
-        } else if !self.book.is_finished() {
+            sealed = true;
+        } else if !sealed {
             self.packer.pack().await?;
         }
         if !self.purse.is_unlimited() {
@@ -104,7 +115,8 @@ impl Worker {
         }
         self.beats.shutdown().await;
         ledger.clear_heartbeat(&self.me).await?;
-        let manifest = ledger.manifest().await?;
+        // That of an earlier sealing says nothing of what this worker leaves behind.
+        let manifest = if sealed { ledger.manifest().await? } else { None };
         let thresher_ledger::DoneCounts { graded, solved, faulted } = self.tally;
         Ok(WorkerReport { graded, solved, faulted, stopped: self.stopped, manifest })
     }

@@ -85,7 +85,7 @@ impl Worker {
     }
 
     /// Finds workers that are gone, and what they leave (protocol: T1).
-    async fn look_for_lost(&mut self) -> Result<(), WorkerError> {
+    pub(super) async fn look_for_lost(&mut self) -> Result<(), WorkerError> {
         let mut listing = self.shared.ledger.workers().await?;
         listing.retain(|(worker, _)| *worker != self.me);
         let listed: BTreeSet<Incarnation> = listing.iter().map(|(worker, _)| worker.clone()).collect();
