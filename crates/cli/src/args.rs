@@ -41,7 +41,7 @@ pub(crate) enum Command {
     /// Runs a job, or goes on with one: the same command on the same run directory resumes.
     Run(Box<RunArgs>),
     /// Writes a run's plan and does not work on it: for workers that are started elsewhere.
-    Plan(Box<RunArgs>),
+    Plan(Box<PlanArgs>),
     /// Works on a planned run, together with any number of other workers on any machines.
     Worker(WorkerArgs),
     /// Shows how far a run is, from what it keeps in its directory or bucket.
@@ -143,6 +143,16 @@ pub(crate) struct RunArgs {
     pub(crate) quiet: bool,
 }
 
+/// `thresher plan`.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) job: RunArgs,
+    /// Do not store the dataset's files beside the plan in a bucket: every worker then needs `--dataset`.
+    #[arg(long)]
+    pub(crate) no_dataset: bool,
+}
+
 /// `thresher worker`.
 #[derive(ClapArgs, Debug)]
 pub(crate) struct WorkerArgs {
@@ -152,7 +162,8 @@ pub(crate) struct WorkerArgs {
     /// Rollouts at a time; as the job says if absent.
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) slots: Option<u32>,
-    /// The dataset's place on this machine, where it is not the one that was planned with.
+    /// The dataset's place on this machine, where it is not the one that was planned with. What is not on this machine
+    /// is fetched from the run's bucket.
     #[arg(short = 'd', long, value_name = "PATH")]
     pub(crate) dataset: Option<String>,
     /// OpenAI-compatible endpoint, where it is not the planned one.
@@ -170,6 +181,10 @@ pub(crate) struct WorkerArgs {
     /// Folder of OCI layouts and `docker save` archives for the embedded backend.
     #[arg(long, value_name = "DIR")]
     pub(crate) images: Option<String>,
+    /// Exit as a KubeJob needs it: with 0 whenever nothing is left to do, also where rollouts are faulted, the run was
+    /// cancelled or a budget is used up, and with 2 where every worker would fail alike.
+    #[arg(long)]
+    pub(crate) in_job: bool,
     /// Folder for what outlives runs: baseline contents, hidden tests, unpacked images.
     #[arg(long, value_name = "DIR", env = "THRESHER_CACHE")]
     pub(crate) cache: Option<PathBuf>,

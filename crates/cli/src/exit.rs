@@ -3,6 +3,9 @@
 use std::process::ExitCode;
 
 use thresher_core::exit_code;
+use thresher_ledger::LedgerError;
+use thresher_store::StoreError;
+use thresher_worker::WorkerError;
 
 /// A failure that a person is told about.
 #[derive(Debug)]
@@ -13,9 +16,11 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// A failure with one of [`exit_code`]'s codes.
+    /// A failure with one of [`exit_code`]'s codes. A store that is away is an outage, whatever it kept from being done.
     pub(crate) fn new(code: i32, cause: impl Into<anyhow::Error>) -> Self {
-        Self { code, cause: cause.into(), hint: None }
+        let cause = cause.into();
+        let code = if is_outage(&cause) { exit_code::OUTAGE } else { code };
+        Self { code, cause, hint: None }
     }
 
     /// A wrong command line or job file.
@@ -26,6 +31,13 @@ impl Failure {
     /// Adds what the user can do about it.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    /// The cause, with what it is due to.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.cause)
     }
 }
 
@@ -66,9 +78,49 @@ pub(crate) fn report(result: Result<i32, Failure>) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
+fn is_outage(cause: &anyhow::Error) -> bool {
+    cause.chain().filter_map(store_error).any(StoreError::is_transient)
+}
+
+/// The store's error that `cause` is, also where another one speaks with its words.
+fn store_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a StoreError> {
+    let ledger = match cause.downcast_ref() {
+        Some(WorkerError::Ledger(error)) => Some(error),
+        _ => cause.downcast_ref(),
+    };
+    match ledger {
+        Some(LedgerError::Store(error)) => Some(error),
+        _ => cause.downcast_ref(),
+    }
+}
+
 fn is_broken_pipe(cause: &anyhow::Error) -> bool {
     cause
         .chain()
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
         .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_away_is_an_outage_whoever_says_so() {
+        let away = || StoreError::Contended { path: "x".into() };
+        let full = StoreError::NoBucket { bucket: "b".into() };
+        let causes: [(anyhow::Error, i32); 4] = [
+            (away().into(), exit_code::OUTAGE),
+            (LedgerError::from(away()).into(), exit_code::OUTAGE),
+            (
+                anyhow::Error::from(WorkerError::from(LedgerError::from(away()))).context("x"),
+                exit_code::OUTAGE,
+            ),
+            (LedgerError::from(full).into(), exit_code::DATA),
+        ];
+        for (cause, wanted) in causes {
+            let text = format!("{cause:?}");
+            assert_eq!(Failure::new(exit_code::DATA, cause).code, wanted, "{text}");
+        }
+    }
 }

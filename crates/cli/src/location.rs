@@ -75,17 +75,20 @@ impl Location {
         if let Self::Dir(dir) = self
             && !dir.is_dir()
         {
-            return Err(Failure::usage(format!("no run directory {}", dir.display()))
-                .hint("`thresher run` prints the directory at its end; the default is runs/<job name>"));
+            return Err(Failure::usage(format!("no run directory {}", dir.display())).hint(
+                "`thresher run` and `thresher plan` print where a run is; the default is runs/<job name>",
+            ));
         }
         let (store, prefix) = self.store(patience).await?;
-        Ledger::find(store, &prefix).await.map_err(|error| {
-            let code = match &error {
-                LedgerError::OtherProtocol { .. } | LedgerError::Newer { .. } => exit_code::CONFLICT,
-                LedgerError::Store(error) if !error.is_not_found() => exit_code::UNAVAILABLE,
-                _ => exit_code::USAGE,
-            };
-            Failure::new(code, error)
+        Ledger::find(store, &prefix).await.map_err(|error| match &error {
+            LedgerError::NoRun { .. } => Failure::usage(format!("there is no run at {self}")).hint(format!(
+                "`thresher plan JOB.yaml -o {self}` plans one, `thresher runs` lists those that are there"
+            )),
+            LedgerError::OtherProtocol { .. } | LedgerError::Newer { .. } => {
+                Failure::new(exit_code::CONFLICT, error)
+            }
+            LedgerError::Store(cause) if !cause.is_not_found() => Failure::new(exit_code::UNAVAILABLE, error),
+            _ => Failure::new(exit_code::USAGE, error),
         })
     }
 
@@ -98,6 +101,15 @@ impl Location {
                 let store: Arc<dyn ObjectStore> = Arc::new(Limited::new(store, Limits::default()));
                 Ok((Arc::new(Retrying::new(store, patience.policy(), rand::random())), prefix))
             }
+        }
+    }
+
+    /// The place of a run whose prefix in this place's store is known.
+    pub(crate) fn at(&self, prefix: &str) -> String {
+        match self {
+            _ if prefix.is_empty() => self.to_string(),
+            Self::Dir(dir) => dir.join(prefix).display().to_string(),
+            Self::Bucket(url) => format!("{}/{prefix}", url.bucket()),
         }
     }
 

@@ -95,8 +95,10 @@ async fn run_worker(parts: WorkerParts) -> Result<WorkerReport, Failure> {
 pub(crate) fn lock(dir: &Path, alone: bool) -> Result<RunLock, Failure> {
     let locked = if alone { RunLock::acquire(dir) } else { RunLock::share(dir) };
     locked.map_err(|error| match error {
-        LockError::Held { .. } => Failure::new(exit_code::CONFLICT, error)
-            .hint("wait for it, stop it with Ctrl-C, or give another directory with --out"),
+        LockError::Held { .. } => Failure::new(exit_code::CONFLICT, error).hint(match alone {
+            true => "wait for it, stop it with Ctrl-C, or give another directory with --out",
+            false => "`thresher run` works on a directory alone; `thresher plan` and any number of workers share one",
+        }),
         LockError::Io { .. } => Failure::new(exit_code::FAILURE, error),
     })
 }

@@ -44,6 +44,14 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
+/// A count with what is counted.
+pub(crate) fn plural(number: u64, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        number => format!("{} {what}s", count(number)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +64,7 @@ mod tests {
         sizes.iter().for_each(|(number, text)| assert_eq!(bytes(*number), *text));
         let counts = [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")];
         counts.iter().for_each(|(number, text)| assert_eq!(count(*number), *text));
+        let plurals = [(0, "0 workers"), (1, "1 worker"), (1_000, "1,000 workers")];
+        plurals.iter().for_each(|(number, text)| assert_eq!(plural(*number, "worker"), *text));
     }
 }

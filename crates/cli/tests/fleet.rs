@@ -18,6 +18,12 @@ fn status(home: &Home, run: &str) -> serde_json::Value {
     home.command("status").args([run, "--json"]).expect(0).json()
 }
 
+/// Two tasks whose agents wait for the endpoint.
+fn busy_job(home: &Home, endpoint: &Endpoint) -> String {
+    let extra = format!("{}fleet: {{heartbeat_s: 1, take_over_s: 4}}\n", endpoint.yaml(false));
+    job(home, "busy", &[Row::new("busy__1"), Row::new("busy__2")], &extra)
+}
+
 #[test]
 fn three_workers_finish_one_run_and_each_rollout_has_one_row() {
     let home = Home::new();
@@ -35,6 +41,9 @@ fn three_workers_finish_one_run_and_each_rollout_has_one_row() {
     assert_eq!(home.files("shared/workers"), Vec::<String>::new(), "no heartbeat is left");
     let runs = home.command("runs").args([".", "--json"]).expect(0).json();
     assert_eq!(runs.as_array().unwrap().len(), 2, "{runs}");
+    let said = home.command("resume").args(["shared"]).expect(0).stdout;
+    assert!(said.contains("nothing to go on with"), "{said}");
+    assert_eq!(status(&home, "shared"), standing);
     let watched = home.command("watch").args(["shared"]).expect(0).stdout;
     assert!(watched.contains("shared: sealed   16/16 graded"), "{watched}");
     // A sealed run that grows goes on.
@@ -95,24 +104,66 @@ fn a_budget_of_rollouts_is_shared_by_all_workers() {
 fn a_worker_that_is_told_to_stop_leaves_its_work_to_another() {
     let home = Home::new();
     let endpoint = Endpoint::start(ModelServerSpec::default());
+    let job = busy_job(&home, &endpoint);
+    let plan = |samples: &str| {
+        home.command("plan").args([job.as_str(), "-o", "run", "-k", samples]).expect(0);
+    };
+    plan("1");
+    worker(&home, "run", &[]).expect(0);
+    // That the run was whole before it was extended makes it no less unfinished.
+    plan("2");
     endpoint.shut();
-    let extra = format!("{}fleet: {{heartbeat_s: 1, take_over_s: 4}}\n", endpoint.yaml(false));
-    let job = job(&home, "busy", &[Row::new("busy__1"), Row::new("busy__2")], &extra);
-    home.command("plan").args([job.as_str(), "--out", "run"]).expect(0);
-    let dataset = home.path("busy.jsonl").display().to_string();
-    let dataset: &[&str] = if home.path("busy.jsonl").exists() { &["--dataset", &dataset] } else { &[] };
-    let first = worker(&home, "run", dataset).spawn();
-    eventually("an agent works", || (!endpoint.requests().is_empty()).then_some(()));
+    let before = endpoint.requests().len();
+    let first = worker(&home, "run", &[]).spawn();
+    eventually("an agent works", || (endpoint.requests().len() > before).then_some(()));
     first.signal(Signal::TERM);
-    first.expect(4);
+    let left = first.expect(4).json();
+    assert_eq!((&left["graded"], &left["counts"]), (&0.into(), &serde_json::Value::Null), "{left}");
     assert_eq!(home.files("run/workers"), Vec::<String>::new());
-    let claims = home.files("run/claims");
-    let released = std::fs::read_to_string(home.path("run/claims").join(&claims[0])).unwrap();
-    assert!(released.contains("released"), "{released}");
+    let claims = home.files("run/claims").into_iter().map(|claim| home.path("run/claims").join(claim));
+    let claims: Vec<_> = claims.map(|claim| std::fs::read_to_string(claim).unwrap()).collect();
+    assert!(claims.iter().any(|claim| claim.contains("released")), "{claims:#?}");
     endpoint.open();
-    worker(&home, "run", dataset).expect(0);
-    let rewards: Vec<_> = home.rewards("run").into_iter().map(|(_, _, reward)| reward).collect();
-    assert_eq!(rewards, [Some(1.0), Some(1.0)]);
+    worker(&home, "run", &[]).expect(0);
+    assert_eq!(home.rewards("run").iter().map(|(_, _, reward)| *reward).collect::<Vec<_>>(), [Some(1.0); 4]);
+}
+
+#[test]
+fn a_run_that_is_drained_while_its_last_rollouts_run_is_whole() {
+    let home = Home::new();
+    let endpoint = Endpoint::start(ModelServerSpec::default());
+    let job = busy_job(&home, &endpoint);
+    endpoint.shut();
+    let run = home.run(&job, "run").args(["-n", "2"]).spawn();
+    eventually("both agents work", || (endpoint.requests().len() >= 2).then_some(()));
+    run.signal(Signal::INT);
+    endpoint.open();
+    run.expect(0);
+    assert_eq!(home.manifest("run")["counts"]["graded"], 2);
+}
+
+#[test]
+fn those_who_share_a_run_directory_keep_out_who_wants_it_alone_and_the_other_way_round() {
+    let home = Home::new();
+    let endpoint = Endpoint::start(ModelServerSpec::default());
+    let job = busy_job(&home, &endpoint);
+    endpoint.shut();
+    home.command("plan").args([job.as_str(), "-o", "run"]).expect(0);
+    let sharing = worker(&home, "run", &[]).spawn();
+    eventually("an agent works", || endpoint.requests().first().map(|_| ()));
+    let refused = home.run(&job, "run").expect(5);
+    assert!(refused.stderr.contains("in use by another process"), "{refused:?}");
+    endpoint.open();
+    sharing.expect(0);
+
+    endpoint.shut();
+    let before = endpoint.requests().len();
+    let alone = home.run(&job, "run").args(["-k", "2"]).spawn();
+    eventually("an agent works", || (endpoint.requests().len() > before).then_some(()));
+    let refused = worker(&home, "run", &[]).expect(5);
+    assert!(refused.stderr.contains("`thresher run` works on a directory alone"), "{refused:?}");
+    endpoint.open();
+    alone.expect(0);
 }
 
 #[test]
@@ -130,6 +181,8 @@ fn a_worker_refuses_another_dataset_and_another_protocol_by_name() {
     std::fs::write(&plan, text.replace("\"protocol\": 1", "\"protocol\": 2")).unwrap();
     let refused = worker(&home, "run", &[]).expect(5);
     assert!(refused.stderr.contains("protocol 2 and this program speaks 1"), "{refused:?}");
+    let listed = home.command("runs").args(["."]).expect(0).stdout;
+    assert!(listed.contains("./run: ") && listed.contains("protocol 2"), "{listed}");
     let nothing = worker(&home, "nothing", &[]).expect(2);
     assert!(nothing.stderr.contains("no run directory nothing"), "{nothing:?}");
 }

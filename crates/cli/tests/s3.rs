@@ -77,6 +77,27 @@ fn every_command_takes_a_run_in_a_bucket() {
 }
 
 #[test]
+fn a_worker_on_another_machine_fetches_the_dataset() {
+    let home = Home::new();
+    let Some(server) = server(&home, S3ServerKind::Versitygw) else { return };
+    let job = fleet_job(&home, 1);
+    let plan = |run: &str, more: &[&str]| {
+        on(&server, home.command("plan")).args([&*job, "-o", run]).args(more).expect(0);
+    };
+    plan(URL, &[]);
+    plan("s3://thresher-test/runs/two", &["--no-dataset"]);
+    home.run(&job, "local").expect(0);
+    let dataset = home.files(".").into_iter().find(|file| file.ends_with(".jsonl")).unwrap();
+    std::fs::rename(home.path(&dataset), home.path("elsewhere.jsonl")).unwrap();
+    let work = |run: &str, more: &[&str]| on(&server, worker(&home, run, more));
+    let refused = work("s3://thresher-test/runs/two", &[]).expect(7);
+    assert!(refused.stderr.contains("--dataset PATH"), "{refused:?}");
+    assert_eq!(work(URL, &["--in-job"]).expect(0).json()["counts"]["graded"], TASKS);
+    assert_eq!(home.verdicts(FOLDER), home.verdicts("local"));
+    assert_eq!(home.files("cache/datasets").len(), 1, "and nothing is left of the fetching");
+}
+
+#[test]
 fn what_is_not_there_is_named() {
     let home = Home::new();
     let Some(server) = server(&home, S3ServerKind::Versitygw) else { return };

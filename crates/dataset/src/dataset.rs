@@ -59,6 +59,11 @@ impl Dataset {
         self.len() == 0
     }
 
+    /// The files that it consists of: their paths below the dataset's folder, and where they are.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.source.files()
+    }
+
     /// SHA-256 over the files' names and contents. The first call reads all of them, which takes about a second
     /// per gigabyte; later ones remember.
     ///

@@ -133,6 +133,11 @@ impl Source {
         Ok(Some(Row { file: file.name.clone(), number, cells }))
     }
 
+    /// Paths from the root and whole paths of the files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.files.iter().map(|file| (file.name.as_str(), file.path.as_path()))
+    }
+
     /// Hashes the files' names and contents.
     pub(crate) fn fingerprint(&self) -> Result<Sha256Hex, DatasetError> {
         let mut all = Sha256::new();

@@ -77,6 +77,14 @@ pub enum LedgerError {
     /// A name cannot be part of an object's path.
     #[error("`{0}` cannot be part of an object's path")]
     BadName(String),
+    /// A file of the dataset cannot be read or written on this machine.
+    #[error("{path}: {source}", path = path.display())]
+    Data {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// Writing or reading Parquet failed.
     #[error("the table file could not be written or read: {0}")]
     Table(#[from] parquet::errors::ParquetError),

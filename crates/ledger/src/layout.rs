@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! plan/<n>.json, plan/<n>.parquet                       segments of the plan, created once each
+//! data/<fingerprint>/<sha256>, .../index.json           the dataset's files in pieces, for workers that do not have them
 //! control.json                                          what the operators want: compare-and-swap
 //! budget.json                                           who may spend how much: compare-and-swap
 //! workers/<incarnation>.json                            heartbeat, written by that worker alone
@@ -19,7 +20,7 @@
 //!
 //! Numbers `<n>` have eight digits, so that listings are in their order.
 
-use thresher_core::{RolloutId, ShardId};
+use thresher_core::{RolloutId, Sha256Hex, ShardId};
 use thresher_store::ObjectPath;
 
 use crate::LedgerError;
@@ -95,6 +96,18 @@ impl Layout {
 
     pub(crate) fn plan_rows(&self, segment: u32) -> Result<ObjectPath, LedgerError> {
         self.object(&format!("plan/{segment:08}.parquet"))
+    }
+
+    pub(crate) fn data_piece(
+        &self,
+        fingerprint: &Sha256Hex,
+        piece: &Sha256Hex,
+    ) -> Result<ObjectPath, LedgerError> {
+        self.object(&format!("data/{}/{}", segment(fingerprint.as_str())?, segment(piece.as_str())?))
+    }
+
+    pub(crate) fn data_index(&self, fingerprint: &Sha256Hex) -> Result<ObjectPath, LedgerError> {
+        self.object(&format!("data/{}/index.json", segment(fingerprint.as_str())?))
     }
 
     pub(crate) fn result(&self, shard: &ShardId, rollout: &RolloutId) -> Result<ObjectPath, LedgerError> {

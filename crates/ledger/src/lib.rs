@@ -16,6 +16,7 @@ mod claim;
 mod codec;
 mod compact;
 mod control;
+mod data;
 mod error;
 mod follow;
 mod gc;

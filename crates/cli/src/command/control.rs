@@ -20,10 +20,14 @@ pub(super) async fn pause(args: PauseArgs) -> Result<i32, Failure> {
 /// Goes on, and tries what faulted again.
 pub(super) async fn resume(args: ResumeArgs) -> Result<i32, Failure> {
     let ledger = find(&args.run).await?;
-    let spec = match ledger.plan().await? {
-        Some(plan) => plan.spec.budget,
-        None => return Err(Failure::usage(format!("run {} has no plan", ledger.run()))),
+    let Some(outline) = ledger.plan_outline().await? else {
+        return Err(Failure::usage(format!("run {} has no plan", ledger.run())));
     };
+    if is_whole(&ledger, outline.segment).await? {
+        print(&format!("{}: every rollout has its result, so there is nothing to go on with", ledger.run()))?;
+        return Ok(exit_code::OK);
+    }
+    let spec = outline.spec.budget;
     let now = Clock::system().now_us() / 1_000_000;
     let again = |control: &mut Control| {
         control.state = RunState::Running;
@@ -51,6 +55,13 @@ pub(super) async fn cancel(args: CancelArgs) -> Result<i32, Failure> {
         false => "cancelled: rollouts that have begun are finished, and workers leave",
     };
     tell(&ledger, text, "nobody works on it now; `thresher resume` would take the word back").await
+}
+
+/// Whether the run is over and nothing is left to be tried again.
+async fn is_whole(ledger: &Ledger, segment: u32) -> Result<bool, Failure> {
+    let over = ledger.is_over(segment, ledger.control().await?.round).await?;
+    let counts = ledger.log_summary().await?.sealed();
+    Ok(over && counts.is_some_and(|counts| counts.missing == 0 && counts.faulted == 0))
 }
 
 async fn find(run: &str) -> Result<Ledger, Failure> {

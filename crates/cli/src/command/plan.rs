@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use thresher_core::id::RolloutKey;
-use thresher_core::plan::{Durations, PRIOR_S, Plan, Sizing};
+use thresher_core::plan::{Durations, PRIOR_S, Plan, RefusedRow, Sizing};
 use thresher_core::run_spec::DatasetFamily;
 use thresher_core::task::Family;
 use thresher_core::{RolloutId, RunSpec, Sha256Hex, exit_code};
@@ -11,7 +11,7 @@ use thresher_ledger::{DatasetIdentity, Ledger, LedgerError, StoredPlan};
 use thresher_rollout::agent;
 
 use super::{print, print_json};
-use crate::args::RunArgs;
+use crate::args::{PlanArgs, RunArgs};
 use crate::exit::{Failure, WithCode as _};
 use crate::job::Job;
 use crate::location::Location;
@@ -26,7 +26,8 @@ pub(super) struct Planned {
 }
 
 /// Writes the plan.
-pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
+pub(super) async fn run(args: PlanArgs) -> Result<i32, Failure> {
+    let PlanArgs { job: args, no_dataset } = args;
     let planned = Planned::new(&args).await?;
     if args.dry_run {
         return planned.show(args.json);
@@ -34,6 +35,9 @@ pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
     let location = Location::or_default(args.out.as_deref(), planned.job.spec.name.as_deref())?;
     let _lock = location.dir().map(|dir| lock(dir, false)).transpose()?;
     let ledger = location.open().await?;
+    if location.dir().is_none() && !no_dataset {
+        planned.store_dataset(&ledger).await?;
+    }
     let stored = planned.store(&ledger).await?;
     let budget = &planned.job.spec.budget;
     let in_force = ledger.control().await?.budget.unwrap_or_else(|| stored.spec.budget.clone());
@@ -45,8 +49,9 @@ pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
         print_json(&json!({ "run": location.to_string(), "segment": stored.segment, "rollouts": rollouts }))?;
     } else {
         print(&format!(
-            "planned {rollouts} rollouts of {} tasks in {} shards\n\nTry next\n  thresher worker --run {location}     as often \
-             as you like, on any machine that reads the dataset\n  thresher status {location}",
+            "{}\n\n{location} holds {rollouts} planned rollouts of {} tasks in {} shards\n\nTry next\n  thresher worker --run \
+             {location}     as often as you like, on any machine\n  thresher status {location}",
+            planned.text(),
             stored.plan.tasks.len(),
             stored.plan.shards.len(),
         ))?;
@@ -65,9 +70,51 @@ impl Planned {
         Ok(Self { job, dataset, plan })
     }
 
+    /// Puts the dataset's files beside the plan.
+    pub(super) async fn store_dataset(&self, ledger: &Ledger) -> Result<(), Failure> {
+        let fingerprint = self.dataset.fingerprint().code(exit_code::DATA)?;
+        let files = self.dataset.files().map(|(name, path)| (name.to_owned(), path.to_owned()));
+        Ok(ledger.store_data(&fingerprint, &files.collect::<Vec<_>>()).await?)
+    }
+
     /// Prints the plan.
     pub(super) fn show(&self, as_json: bool) -> Result<i32, Failure> {
-        dry_run(&self.job, &self.plan, as_json)
+        if as_json {
+            print_json(&json!({ "job": self.job.spec, "plan": self.plan }))?;
+        } else {
+            print(&self.text())?;
+        }
+        Ok(exit_code::OK)
+    }
+
+    /// What is planned, and its bounds.
+    fn text(&self) -> String {
+        let (spec, plan) = (&self.job.spec, &self.plan);
+        let model =
+            spec.model.as_ref().filter(|_| needs_model(spec)).map_or("none", |model| model.name.as_str());
+        let mut lines = vec![
+            format!("dataset   {}", spec.dataset.path),
+            format!("tasks     {} in {} shards", plan.tasks.len(), plan.shards.len()),
+            format!("rollouts  {} ({} samples per task)", plan.rollout_count(), spec.samples),
+            format!("agent     {}, model {model}", spec.agent.name.as_str()),
+            format!("sandbox   {}, {} at a time", spec.sandbox.backend.as_str(), slots(spec)),
+            expectation(spec, plan),
+            format!(
+                "at most   {} agent steps",
+                plan.rollout_count() as u64 * u64::from(spec.agent.max_steps_hard)
+            ),
+        ];
+        lines.push(match cost_bound(spec, plan) {
+            Some(bound) => format!("cost      at most {bound:.2} USD"),
+            None => "cost      unbounded: state agent.max_cost_usd or budget.cost_usd to bound it".to_owned(),
+        });
+        let refused = |row: &RefusedRow| {
+            let name =
+                row.instance_id.as_ref().map_or_else(|| format!("row {}", row.row), ToString::to_string);
+            format!("refused   {name}: {}", row.reason)
+        };
+        lines.extend(plan.refused.iter().map(refused));
+        lines.join("\n")
     }
 
     /// Refuses a plan without a task.
@@ -122,38 +169,6 @@ fn nothing_to_run(plan: &Plan) -> Failure {
         }
         None => failure.hint("the selection (start, limit, only, filter) leaves no row"),
     }
-}
-
-fn dry_run(job: &Job, plan: &Plan, as_json: bool) -> Result<i32, Failure> {
-    if as_json {
-        print_json(&json!({ "job": job.spec, "plan": plan }))?;
-        return Ok(exit_code::OK);
-    }
-    let spec = &job.spec;
-    let model = spec.model.as_ref().filter(|_| needs_model(spec)).map_or("none", |model| model.name.as_str());
-    let mut lines = vec![
-        format!("dataset   {}", spec.dataset.path),
-        format!("tasks     {} in {} shards", plan.tasks.len(), plan.shards.len()),
-        format!("rollouts  {} ({} samples per task)", plan.rollout_count(), spec.samples),
-        format!("agent     {}, model {model}", spec.agent.name.as_str()),
-        format!("sandbox   {}, {} at a time", spec.sandbox.backend.as_str(), slots(spec)),
-        expectation(spec, plan),
-        format!(
-            "at most   {} agent steps",
-            plan.rollout_count() as u64 * u64::from(spec.agent.max_steps_hard)
-        ),
-    ];
-    lines.push(match cost_bound(spec, plan) {
-        Some(bound) => format!("cost      at most {bound:.2} USD"),
-        None => "cost      unbounded: state agent.max_cost_usd or budget.cost_usd to bound it".to_owned(),
-    });
-    let refused = |row: &thresher_core::plan::RefusedRow| {
-        let name = row.instance_id.as_ref().map_or_else(|| format!("row {}", row.row), ToString::to_string);
-        format!("refused   {name}: {}", row.reason)
-    };
-    lines.extend(plan.refused.iter().map(refused));
-    print(&lines.join("\n"))?;
-    Ok(exit_code::OK)
 }
 
 /// How long it should take, with what the plan knows of durations.

@@ -86,7 +86,7 @@ async fn finish(
     samples: u32,
 ) -> Result<i32, Failure> {
     let report = report::of(ledger).await?;
-    let (code, note) = ending(worked);
+    let (code, note) = ending(worked, "the same command");
     if args.json {
         let stopped = note.as_ref();
         print_json(
@@ -104,35 +104,38 @@ async fn finish(
     Ok(code)
 }
 
-/// The exit code, and a note where the run is not finished.
-pub(super) fn ending(worked: &WorkerReport) -> (i32, Option<String>) {
-    let left = worked.manifest.as_ref().map_or(0, |manifest| manifest.counts.missing);
+/// The exit code, and a note where the run is not finished; `again` is what tries faulted rollouts again.
+pub(super) fn ending(worked: &WorkerReport, again: &str) -> (i32, Option<String>) {
+    let counts = worked.manifest.as_ref().map(|manifest| manifest.counts);
+    let missing = counts.map(|counts| counts.missing);
+    let faulted = counts.map_or(worked.faulted, |counts| counts.faulted);
+    // Only who leaves the run sealed knows of the rollouts of all workers.
+    let not_begun = missing.map(|missing| format!("; {missing} rollouts were not begun")).unwrap_or_default();
     match &worked.stopped {
         Some(StopCause::Configuration(fault)) => {
-            let note =
-                format!("stopped: {fault}\nEvery further rollout would fail alike; {left} were not begun.");
+            let note = format!("stopped: {fault}\nevery further rollout would fail alike{not_begun}");
             (exit_code::FAULTED, Some(note))
         }
         Some(StopCause::Budget(which)) => {
-            (exit_code::DRAINED, Some(format!("stopped: {which}; {left} rollouts were not begun.")))
+            (exit_code::DRAINED, Some(format!("stopped: {which}{not_begun}; {RESUME}, with another budget")))
         }
         Some(StopCause::Cancelled) => {
-            (exit_code::CANCELLED, Some(format!("cancelled: {left} rollouts were not begun.")))
+            (exit_code::CANCELLED, Some(format!("cancelled{not_begun}; {RESUME} after all")))
         }
-        Some(StopCause::Drained) if worked.manifest.is_none() => {
-            (exit_code::DRAINED, Some("drained: what is left is for other workers.".to_owned()))
+        Some(StopCause::Drained) if missing.is_none() => {
+            (exit_code::DRAINED, Some("drained: what is left is for other workers".to_owned()))
         }
-        Some(StopCause::Drained) if left > 0 => (
-            exit_code::DRAINED,
-            Some(format!("drained: {left} rollouts were not begun; the same command goes on.")),
-        ),
-        _ if worked.faulted > 0 => (
-            exit_code::FAULTED,
-            Some(format!("{} rollouts are faulted; the same command tries them again.", worked.faulted)),
-        ),
+        Some(StopCause::Drained) if missing > Some(0) => {
+            (exit_code::DRAINED, Some(format!("drained{not_begun}; the same command goes on")))
+        }
+        _ if faulted > 0 => {
+            (exit_code::FAULTED, Some(format!("{faulted} rollouts are faulted; {again} tries them again")))
+        }
         _ => (exit_code::OK, None),
     }
 }
+
+const RESUME: &str = "`thresher resume` goes on";
 
 /// The command that doubles the samples.
 fn more_samples(args: &RunArgs, location: &Location, samples: u32) -> String {

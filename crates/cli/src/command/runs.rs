@@ -1,10 +1,14 @@
 //! `thresher runs`: the runs below a directory or a bucket's prefix.
 
+use std::sync::Arc;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::json;
 use thresher_core::exit_code;
 use thresher_ledger::Ledger;
-use thresher_store::{ObjectPath, ObjectStore};
+use thresher_store::{ObjectPath, ObjectStore, StoreError};
 
-use super::status::Standing;
+use super::status::{Standing, word};
 use super::{print, print_json};
 use crate::args::RunsArgs;
 use crate::exit::{Failure, WithCode as _};
@@ -16,69 +20,95 @@ const MARK: &str = "plan/00000001.json";
 /// Runs lie at most so many folders below what is asked for.
 const DEPTH: u32 = 3;
 
+/// Runs that are looked at at a time.
+const LOOKS: usize = 8;
+
+/// A run, or why nothing can be said of it.
+type Look = (String, Result<Standing, Failure>);
+
 /// Lists them.
 pub(super) async fn run(args: RunsArgs) -> Result<i32, Failure> {
     let location = Location::parse(&args.place)?;
+    if let Some(dir) = location.dir().filter(|dir| !dir.is_dir()) {
+        return Err(Failure::usage(format!("no directory {}", dir.display())));
+    }
     let (store, prefix) = location.store(Patience::Short).await?;
-    let mut standings = Vec::new();
-    for run in find(&*store, &prefix).await? {
-        let ledger = Ledger::find(std::sync::Arc::clone(&store), &run).await.code(exit_code::USAGE)?;
-        standings.push((run, Standing::of(&ledger, &super::status::summary(&ledger).await?).await?));
-    }
+    let found = find(&*store, &prefix).await.code(exit_code::UNAVAILABLE)?;
+    let looks = stream::iter(found).map(async |run| {
+        let standing = look(&store, &run).await;
+        (location.at(&run), standing)
+    });
+    let looks: Vec<Look> = looks.buffered(LOOKS).collect().await;
     if args.json {
-        let runs: Vec<_> = standings
-            .iter()
-            .map(|(prefix, standing)| serde_json::json!({ "prefix": prefix, "status": standing }))
-            .collect();
-        print_json(&runs)?;
-        return Ok(exit_code::OK);
-    }
-    if standings.is_empty() {
+        print_json(&looks.iter().map(json).collect::<Vec<_>>())?;
+    } else if looks.is_empty() {
         print(&format!("no runs below {location}"))?;
-        return Ok(exit_code::OK);
+    } else {
+        print(&text(&looks))?;
     }
-    let mut runs = table::new(["run", "state", "planned", "graded", "solved", "faulted"]);
-    for (prefix, standing) in &standings {
-        let state = serde_json::to_value(standing.state)?;
-        runs.add_row([
-            prefix.clone(),
-            state.as_str().unwrap_or_default().to_owned(),
-            count(standing.planned),
-            count(standing.graded),
-            count(standing.solved),
-            count(standing.faulted),
-        ]);
-    }
-    print(&runs.to_string())?;
     Ok(exit_code::OK)
 }
 
+async fn look(store: &Arc<dyn ObjectStore>, prefix: &str) -> Result<Standing, Failure> {
+    let ledger = Ledger::find(Arc::clone(store), prefix).await?;
+    Standing::of(&ledger, &ledger.log_summary().await?).await
+}
+
+fn json((place, look): &Look) -> serde_json::Value {
+    match look {
+        Ok(standing) => json!({ "run": place, "status": standing }),
+        Err(failure) => json!({ "run": place, "error": failure.to_string() }),
+    }
+}
+
+fn text(looks: &[Look]) -> String {
+    let mut runs = table::new(["run", "state", "planned", "graded", "solved", "faulted"]);
+    let mut broken = String::new();
+    for (place, look) in looks {
+        match look {
+            Ok(standing) => {
+                let numbers =
+                    [standing.planned, standing.graded, standing.solved, standing.faulted].map(count);
+                runs.add_row([place.clone(), word(&standing.state)].into_iter().chain(numbers));
+            }
+            Err(failure) => broken.push_str(&format!("\n{place}: {failure}")),
+        }
+    }
+    format!("{runs}{broken}")
+}
+
 /// The prefixes of runs down to [`DEPTH`] folders below `prefix`. What lies in a run is not looked at.
-async fn find(store: &dyn ObjectStore, prefix: &str) -> Result<Vec<String>, Failure> {
+async fn find(store: &dyn ObjectStore, prefix: &str) -> Result<Vec<String>, StoreError> {
     let mut found = Vec::new();
     let mut level = vec![prefix.to_owned()];
     for _ in 0..=DEPTH {
-        let mut below = Vec::new();
-        for folder in level {
-            let path =
-                |name: &str| if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-            if is_run(store, &path(MARK)).await? {
-                found.push(folder);
-                continue;
-            }
-            below.extend(store.folders(&folder).await?.iter().map(|name| path(name)));
-        }
-        level = below;
+        let looks = stream::iter(level).map(async |folder| match is_run(store, &folder).await? {
+            true => Ok((Some(folder), Vec::new())),
+            false => Ok((None, below(store, &folder).await?)),
+        });
+        let looks: Vec<(Option<String>, Vec<String>)> = looks.buffered(LOOKS).try_collect().await?;
+        let (runs, folders): (Vec<_>, Vec<_>) = looks.into_iter().unzip();
+        found.extend(runs.into_iter().flatten());
+        level = folders.concat();
     }
     found.sort();
     Ok(found)
 }
 
-async fn is_run(store: &dyn ObjectStore, mark: &str) -> Result<bool, Failure> {
-    let mark = ObjectPath::parse(mark).code(exit_code::USAGE)?;
+async fn is_run(store: &dyn ObjectStore, folder: &str) -> Result<bool, StoreError> {
+    // A folder whose name cannot be part of a path of ours holds no run of ours.
+    let Ok(mark) = ObjectPath::parse(join(folder, MARK)) else { return Ok(false) };
     match store.head(&mark).await {
         Ok(_) => Ok(true),
         Err(error) if error.is_not_found() => Ok(false),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
+}
+
+async fn below(store: &dyn ObjectStore, folder: &str) -> Result<Vec<String>, StoreError> {
+    Ok(store.folders(folder).await?.iter().map(|name| join(folder, name)).collect())
+}
+
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }

@@ -1,14 +1,16 @@
 //! `thresher status` and `thresher watch`: how far a run is, from its prefix alone.
 
 mod standing;
+mod watching;
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use thresher_core::exit_code;
-use thresher_ledger::LogSummary;
+use tokio::time::Instant;
 
-pub(super) use self::standing::{Standing, State};
+pub(super) use self::standing::{Standing, State, word};
+use self::watching::Watching;
 use super::{print, print_json};
 use crate::args::StatusArgs;
 use crate::exit::Failure;
@@ -24,7 +26,7 @@ pub(super) async fn run(args: StatusArgs) -> Result<i32, Failure> {
     if args.json {
         print_json(&standing)?;
     } else {
-        print(&standing.text(None))?;
+        print(&standing.text())?;
     }
     Ok(exit_code::OK)
 }
@@ -33,15 +35,15 @@ pub(super) async fn run(args: StatusArgs) -> Result<i32, Failure> {
 pub(super) async fn watch(args: StatusArgs) -> Result<i32, Failure> {
     let ledger = Location::parse(&args.run)?.find(Patience::Long).await?;
     let redraw = !args.json && std::io::stdout().is_terminal();
-    let (mut log, mut pace) = (ledger.log_summary().await?, Pace::default());
+    let (mut log, mut watching) = (ledger.log_summary().await?, Watching::default());
     let mut last = String::new();
     loop {
-        let standing = Standing::of(&ledger, &log).await?;
-        pace.look(standing.finished());
+        let mut standing = Standing::of(&ledger, &log).await?;
+        standing.watched(&mut watching, Instant::now());
         if args.json {
             print(&serde_json::to_string(&standing)?)?;
         } else if redraw {
-            print(&format!("\x1b[H\x1b[J{}", standing.text(pace.per_minute())))?;
+            print(&screen(&standing.text()))?;
         } else {
             let line = standing.line();
             if line != last {
@@ -57,28 +59,17 @@ pub(super) async fn watch(args: StatusArgs) -> Result<i32, Failure> {
     }
 }
 
-/// How fast rollouts finish while one watches.
-#[derive(Default)]
-struct Pace {
-    first: Option<(tokio::time::Instant, u64)>,
-    now: Option<(tokio::time::Instant, u64)>,
-}
-
-impl Pace {
-    fn look(&mut self, finished: u64) {
-        let look = (tokio::time::Instant::now(), finished);
-        self.first.get_or_insert(look);
-        self.now = Some(look);
-    }
-
-    fn per_minute(&self) -> Option<f64> {
-        let ((begun, before), (now, after)) = (self.first?, self.now?);
-        let minutes = (now - begun).as_secs_f64() / 60.0;
-        (minutes > 0.05 && after > before).then(|| (after - before) as f64 / minutes)
-    }
-}
-
-/// Reads the log of a run for a look at it.
-pub(super) async fn summary(ledger: &thresher_ledger::Ledger) -> Result<LogSummary, Failure> {
-    Ok(ledger.log_summary().await?)
+/// The text in place of what the terminal shows, as far as there is room.
+fn screen(text: &str) -> String {
+    // Where a terminal does not say how high it is, it is as they always were.
+    let rows = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(24, |size| usize::from(size.ws_row));
+    let room = rows.max(4) - 1;
+    let lines: Vec<&str> = text.lines().collect();
+    let (shown, more) = match lines.len() > room {
+        true => (&lines[..room - 1], format!("… {} more lines\x1b[K\n", lines.len() - room + 1)),
+        false => (&lines[..], String::new()),
+    };
+    // Each line is cleared to its end and what is below at last, so that nothing flickers.
+    let shown: String = shown.iter().map(|line| format!("{line}\x1b[K\n")).collect();
+    format!("\x1b[H{shown}{more}\x1b[J")
 }

@@ -1,10 +1,12 @@
 //! `thresher worker`: one of any number of processes that finish a planned run together.
 
+use std::path::Path;
+
 use serde_json::json;
 use thresher_core::{RunSpec, exit_code};
 use thresher_dataset::Dataset;
 use thresher_ledger::{Ledger, StoredPlan};
-use thresher_worker::OnDrain;
+use thresher_worker::{OnDrain, StopCause, WorkerReport};
 
 use super::run::{ending, stopped};
 use super::{print, print_json};
@@ -23,8 +25,12 @@ pub(super) async fn run(args: WorkerArgs) -> Result<i32, Failure> {
     let _lock = location.dir().map(|dir| lock(dir, false)).transpose()?;
     let ledger = location.open().await?;
     let plan = stored(&ledger, &location, known.run().as_str()).await?;
-    let job = Job::of_plan(&plan.spec, &args)?;
-    let dataset = dataset(&job, &plan)?;
+    let mut job = Job::of_plan(&plan.spec, &args)?;
+    let cache = run_dir::cache(args.cache.as_deref());
+    let dataset = match args.dataset {
+        Some(_) => here(&job, &plan)?,
+        None => anywhere(&mut job, &plan, &ledger, &cache).await?,
+    };
     let session = Session {
         job: &job,
         location: &location,
@@ -32,14 +38,15 @@ pub(super) async fn run(args: WorkerArgs) -> Result<i32, Failure> {
         plan,
         dataset,
         model: connect(&job)?,
-        cache: run_dir::cache(args.cache.as_deref()),
+        cache,
         on_drain: OnDrain::NoNewTurn,
         exclusive: false,
         host: args.host.clone().unwrap_or_else(host),
         mode: Mode::fitting(args.quiet),
     };
     let Worked::Left(report) = session.work().await? else { return Ok(stopped(&location)) };
-    let (code, note) = ending(&report);
+    let (code, note) = ending(&report, "`thresher resume`");
+    let code = if args.in_job { code_in_job(&report, code) } else { code };
     if args.json {
         let counts = report.manifest.as_ref().map(|manifest| manifest.counts);
         print_json(&json!({
@@ -56,6 +63,16 @@ pub(super) async fn run(args: WorkerArgs) -> Result<i32, Failure> {
     Ok(code)
 }
 
+/// What a KubeJob is to know: whether a worker is still needed, not what became of the rollouts.
+fn code_in_job(report: &WorkerReport, code: i32) -> i32 {
+    match report.stopped {
+        None | Some(StopCause::Cancelled | StopCause::Budget(_)) => exit_code::OK,
+        // Another worker would find the same.
+        Some(StopCause::Configuration(_)) => exit_code::USAGE,
+        Some(StopCause::Drained) => code,
+    }
+}
+
 async fn stored(ledger: &Ledger, location: &Location, run: &str) -> Result<StoredPlan, Failure> {
     let plan = ledger.plan().await.code(exit_code::CONFLICT)?;
     plan.ok_or_else(|| {
@@ -64,11 +81,35 @@ async fn stored(ledger: &Ledger, location: &Location, run: &str) -> Result<Store
     })
 }
 
-/// Opens the dataset and makes sure that it is the one that was planned.
-fn dataset(job: &Job, plan: &StoredPlan) -> Result<Dataset, Failure> {
+/// Opens the dataset where it was planned with, or else brings it here from where the run is kept.
+async fn anywhere(
+    job: &mut Job,
+    plan: &StoredPlan,
+    ledger: &Ledger,
+    cache: &Path,
+) -> Result<Dataset, Failure> {
+    let local = match here(job, plan) {
+        Ok(dataset) => return Ok(dataset),
+        Err(failure) => failure,
+    };
+    let folders = std::path::absolute(cache)?.join("datasets");
+    std::fs::create_dir_all(&folders)?;
+    let folder = folders.join(plan.dataset.fingerprint.as_str());
+    if !ledger.fetch_data(&plan.dataset.fingerprint, &folder).await? {
+        return Err(local);
+    }
+    job.spec.dataset.path = folder.display().to_string();
+    job.spec.dataset.name = Some(plan.dataset.name.clone());
+    here(job, plan)
+}
+
+/// Opens the dataset on this machine and makes sure that it is the one that was planned.
+fn here(job: &Job, plan: &StoredPlan) -> Result<Dataset, Failure> {
     let opened = Dataset::open(&job.spec.dataset, &job.base).map_err(|error| {
-        Failure::new(exit_code::DATA, error)
-            .hint("the plan names the dataset by its path where it was planned; --dataset PATH names it here")
+        Failure::new(exit_code::DATA, error).hint(
+            "the plan names the dataset by its path where it was planned, and the run does not hold its files; \
+             --dataset PATH names it here",
+        )
     })?;
     let found = opened.fingerprint().code(exit_code::DATA)?;
     if found == plan.dataset.fingerprint {

@@ -5,6 +5,7 @@
 mod claims;
 mod compact;
 mod conflicts;
+mod data;
 mod fixtures;
 mod follow;
 mod gc;
