@@ -6,6 +6,7 @@
 mod common;
 
 use common::fleet::{fleet_job, worker};
+use common::row::{Row, job};
 use common::{Home, Thresher, backend};
 use serde_json::Value;
 use thresher_testkit::{S3Server, S3ServerKind};
@@ -80,21 +81,21 @@ fn every_command_takes_a_run_in_a_bucket() {
 fn a_worker_on_another_machine_fetches_the_dataset() {
     let home = Home::new();
     let Some(server) = server(&home, S3ServerKind::Versitygw) else { return };
-    let job = fleet_job(&home, 1);
+    let job = job(&home, "away", &[Row::new("away__1"), Row::new("away__2")], "agent: { name: oracle }\n");
     let plan = |run: &str, more: &[&str]| {
         on(&server, home.command("plan")).args([&*job, "-o", run]).args(more).expect(0);
     };
     plan(URL, &[]);
     plan("s3://thresher-test/runs/two", &["--no-dataset"]);
-    home.run(&job, "local").expect(0);
-    let dataset = home.files(".").into_iter().find(|file| file.ends_with(".jsonl")).unwrap();
-    std::fs::rename(home.path(&dataset), home.path("elsewhere.jsonl")).unwrap();
+    std::fs::rename(home.path("away.jsonl"), home.path("elsewhere.jsonl")).unwrap();
     let work = |run: &str, more: &[&str]| on(&server, worker(&home, run, more));
     let refused = work("s3://thresher-test/runs/two", &[]).expect(7);
     assert!(refused.stderr.contains("--dataset PATH"), "{refused:?}");
-    assert_eq!(work(URL, &["--in-job"]).expect(0).json()["counts"]["graded"], TASKS);
-    assert_eq!(home.verdicts(FOLDER), home.verdicts("local"));
+    assert_eq!(work(URL, &["--in-job"]).expect(0).json()["counts"]["solved"], 2);
     assert_eq!(home.files("cache/datasets").len(), 1, "and nothing is left of the fetching");
+    let elsewhere = home.path("elsewhere.jsonl").display().to_string();
+    let refused = work("s3://thresher-test/runs/two", &["--dataset", &elsewhere]).expect(7);
+    assert!(refused.stderr.contains("not the one that was planned"), "{refused:?}");
 }
 
 #[test]
