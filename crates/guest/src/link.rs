@@ -16,6 +16,7 @@ use thresher_guest::{
 
 use crate::failure::{Hangup, Stop, failure};
 use crate::processes::Processes;
+use crate::wire::{Standard, Wanted, Wire};
 
 /// Bytes read at once from any descriptor: a pipe's usual capacity.
 pub(crate) const READ: usize = 64 << 10;
@@ -29,6 +30,8 @@ const BREATH: Duration = Duration::from_millis(5);
 /// The stream, and the processes that must be looked after while waiting for it.
 pub(crate) struct Link {
     pub(crate) processes: Processes,
+    pub(crate) wire: Wire,
+    standard: Standard,
     input: FrameDecoder,
     output: Vec<u8>,
     buffer: Vec<u8>,
@@ -44,12 +47,12 @@ pub(crate) struct Link {
 pub(crate) type Ready = Vec<bool>;
 
 impl Link {
-    /// Takes standard input and output for the stream.
-    pub(crate) fn new() -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(io::stdin(), true)?;
-        rustix::io::ioctl_fionbio(io::stdout(), true)?;
+    /// Takes `wire` for the stream.
+    pub(crate) fn new(wire: Wire) -> io::Result<Self> {
         Ok(Self {
             processes: Processes::new()?,
+            wire,
+            standard: Standard::new(),
             input: FrameDecoder::default(),
             output: Vec::new(),
             buffer: vec![0; READ],
@@ -153,10 +156,9 @@ impl Link {
         let mut written = 0;
         let output = std::mem::take(&mut self.output);
         while written < output.len() {
-            match rustix::io::retry_on_intr(|| rustix::io::write(io::stdout(), &output[written..])) {
-                Ok(count) => written += count,
-                Err(Errno::AGAIN) => drop(self.wait(&[], true, None)?),
-                Err(_) => return Err(Hangup),
+            match self.wire.write(&output[written..])? {
+                0 => drop(self.wait(&[], true, None)?),
+                count => written += count,
             }
         }
         self.output = output;
@@ -191,65 +193,56 @@ impl Link {
         output: bool,
         timeout: Option<Duration>,
     ) -> Result<Ready, Hangup> {
-        const GONE: PollFlags = PollFlags::HUP.union(PollFlags::ERR).union(PollFlags::NVAL);
-        let wanted = |wanted: bool, flags| if wanted { flags } else { PollFlags::empty() };
-        let (stdin, stdout) = (io::stdin(), io::stdout());
-        let signals = self.processes.signals.as_fd();
-        // A closed stream would end every wait at once.
-        let stream = if self.closed { [signals, signals] } else { [stdin.as_fd(), stdout.as_fd()] };
-        let take_input = !self.closed && self.input.buffered() < MOST_INPUT;
-        let mut fds = Vec::with_capacity(3 + pipes.len() + self.processes.background.len());
-        fds.push(PollFd::from_borrowed_fd(stream[0], wanted(take_input, PollFlags::IN)));
-        fds.push(PollFd::from_borrowed_fd(stream[1], wanted(output, PollFlags::OUT)));
-        fds.push(PollFd::from_borrowed_fd(signals, PollFlags::IN));
+        let wanted = Wanted { input: !self.closed && self.input.buffered() < MOST_INPUT, output };
+        // What lies ready is not announced by any descriptor.
+        let ready = wanted.input && self.wire.take_ready(&mut self.input);
+        let timeout = if ready { Some(Duration::ZERO) } else { self.no_longer_than_the_wire(timeout) };
+        let mut fds = Vec::with_capacity(4 + pipes.len() + self.processes.background.len());
+        fds.push(PollFd::new(&self.processes.signals, PollFlags::IN));
         fds.extend(pipes.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
         fds.extend(self.processes.background.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        // A closed stream would end every wait at once.
+        if !self.closed {
+            self.wire.watch(&self.standard, wanted, &mut fds);
+        }
         let timeout = timeout.map(|time| Timespec::try_from(time).unwrap_or(FOREVER));
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             // Out of kernel memory: what was ready will be so the next time.
             Err(_) => fds.iter_mut().for_each(PollFd::clear_revents),
         }
-        let ready: Ready = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        let gone = fds[0].revents().intersects(PollFlags::ERR | PollFlags::NVAL)
-            || fds[1].revents().intersects(GONE)
-            || (!take_input && fds[0].revents().intersects(GONE));
+        let events: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
         drop(fds);
-        if gone {
-            return Err(Hangup);
+        let (signals, events) = events.split_at(1);
+        let (pipes, events) = events.split_at(pipes.len());
+        let (background, wire) = events.split_at(self.processes.background.len());
+        if !self.closed {
+            self.wire.look_after(wire, wanted, &mut self.input, &mut self.buffer)?;
         }
-        self.look_after(&ready, ready.len() - self.processes.background.len())?;
-        Ok(ready[3..3 + pipes.len()].to_vec())
+        self.look_after_processes(signals[0], background);
+        Ok(pipes.iter().map(|events| !events.is_empty()).collect())
     }
 
-    fn look_after(&mut self, ready: &[bool], first_background: usize) -> Result<(), Hangup> {
-        self.last_breath = Instant::now();
-        if ready[0] {
-            self.take_input()?;
+    fn no_longer_than_the_wire(&self, timeout: Option<Duration>) -> Option<Duration> {
+        let wire = self.wire.time_left().filter(|_| !self.closed);
+        match (timeout, wire) {
+            (Some(timeout), Some(wire)) => Some(timeout.min(wire)),
+            (timeout, wire) => timeout.or(wire),
         }
-        if ready[2] {
+    }
+
+    fn look_after_processes(&mut self, signals: PollFlags, background: &[PollFlags]) {
+        self.last_breath = Instant::now();
+        if !signals.is_empty() {
             self.processes.reap();
         }
-        let mut ready = ready[first_background..].iter();
+        let mut events = background.iter();
         let buffer = &mut self.buffer;
         // One piece per look: a background `yes` must not starve the rest.
         self.processes.background.retain(|pipe| {
-            let readable = ready.next().is_some_and(|ready| *ready);
+            let readable = events.next().is_some_and(|events| !events.is_empty());
             !readable || !matches!(rustix::io::read(pipe, &mut **buffer), Ok(0))
         });
-        Ok(())
-    }
-
-    fn take_input(&mut self) -> Result<(), Hangup> {
-        match rustix::io::read(io::stdin(), &mut *self.buffer) {
-            Ok(0) => Err(Hangup),
-            Ok(count) => {
-                self.input.push(&self.buffer[..count]);
-                Ok(())
-            }
-            Err(Errno::AGAIN | Errno::INTR) => Ok(()),
-            Err(_) => Err(Hangup),
-        }
     }
 
     /// Reads what is in a pipe right now, up to `limit` bytes, into `sink`. Returns whether the pipe is at its end.

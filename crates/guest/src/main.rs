@@ -5,7 +5,7 @@
 //! can open its descriptors or trace it. When its standard input ends it kills everything and exits.
 //!
 //! Started with the argument `launch` it is the launcher instead, which makes the namespaces first and then starts
-//! itself inside. Started where there is no PID namespace it does the same for its own descendants, as their subreaper.
+//! itself inside. With `pod` the host comes and goes by relays, each of them this program with `relay`. Started where there is no PID namespace it does the same for its own descendants, as their subreaper.
 
 mod bundle;
 mod capture;
@@ -14,7 +14,9 @@ mod files;
 mod kill;
 mod link;
 mod listing;
+mod pod;
 mod processes;
+mod relay;
 mod run;
 mod search;
 mod serve;
@@ -22,12 +24,16 @@ mod setup;
 mod snapshot;
 mod spawn;
 mod sys;
+mod wire;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
         Some("launch") => thresher_guest::launch::main(),
-        _ => serve::serve(),
+        Some("pod") => pod::main(arguments),
+        Some("relay") => relay::main(arguments.next().as_deref()),
+        _ => serve::serve(wire::Wire::pipes),
     }
 }

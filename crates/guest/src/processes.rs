@@ -171,6 +171,11 @@ fn living() -> Vec<Process> {
     pids.filter(|pid| *pid != own).filter_map(read_process).collect()
 }
 
+/// The parent of a process; 0 where that is not in this namespace.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    Some(read_process(pid)?.parent)
+}
+
 fn read_process(pid: i32) -> Option<Process> {
     parse_stat(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
 }

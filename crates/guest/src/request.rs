@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// Version of the protocol; both sides say theirs in the hello and must agree.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// From the host to the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +127,9 @@ pub enum Operation {
     },
     /// Kills every process but the guest and returns when they are gone.
     KillAll,
+    /// Says which variables the guest itself was started with: those of the image, where an engine started it.
+    /// Answer: pairs of [`Bytes`], name and value, as body.
+    Environ,
 }
 
 /// Program, arguments and surroundings of a command: the body of [`Operation::Run`].

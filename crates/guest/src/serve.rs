@@ -1,10 +1,14 @@
 //! The main loop: receive, do, answer.
 
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rustix::process::DumpableBehavior;
+use thresher_guest::resume::ORPHANED;
 use thresher_guest::{Answer, FailureKind, GuestInfo, Operation, PROTOCOL_VERSION};
 
 use crate::failure::{Hangup, Stop, failure};
@@ -13,17 +17,27 @@ use crate::run::{self, Bounds};
 use crate::search::{self, Query};
 use crate::setup::{self, Prepared};
 use crate::snapshot::Snapshots;
+use crate::wire::Wire;
 use crate::{bundle, files, listing};
 
 /// How long killed processes may take to go.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Serves the host until the stream ends, then kills everything.
-pub(crate) fn serve() -> ExitCode {
-    match Guest::new().map(Guest::serve) {
-        Ok(()) => ExitCode::SUCCESS,
+/// Serves the host until the stream over `wire` ends, then kills everything.
+pub(crate) fn serve(wire: impl FnOnce() -> io::Result<Wire>) -> ExitCode {
+    match Guest::new(wire).map(Guest::serve) {
+        Ok(End::Ended) => ExitCode::SUCCESS,
+        Ok(End::Orphaned) => ExitCode::from(ORPHANED),
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// Why serving ended.
+enum End {
+    /// The host closed the stream.
+    Ended,
+    /// The host was away for too long.
+    Orphaned,
 }
 
 struct Guest {
@@ -33,11 +47,12 @@ struct Guest {
 }
 
 impl Guest {
-    fn new() -> io::Result<Self> {
-        Ok(Self { prepared: setup::prepare()?, link: Link::new()?, snapshots: Snapshots::default() })
+    fn new(wire: impl FnOnce() -> io::Result<Wire>) -> io::Result<Self> {
+        let prepared = setup::prepare()?;
+        Ok(Self { prepared, link: Link::new(wire()?)?, snapshots: Snapshots::default() })
     }
 
-    fn serve(mut self) {
+    fn serve(mut self) -> End {
         while let Ok(operation) = self.link.next_operation() {
             let outcome = match self.perform(operation) {
                 Ok(answer) => Ok(answer),
@@ -48,7 +63,9 @@ impl Guest {
                 break;
             }
         }
+        let end = if self.link.wire.is_orphaned() { End::Orphaned } else { End::Ended };
         self.end();
+        end
     }
 
     /// As PID 1 the guest takes everything with it by exiting; else it must kill first.
@@ -81,6 +98,7 @@ impl Guest {
             Operation::Archive { path, limit } => bundle::archive(link, &path, limit),
             Operation::Unarchive { path } => bundle::unarchive(link, &path),
             Operation::KillAll => kill_all(link),
+            Operation::Environ => environ(link),
         }
     }
 }
@@ -89,6 +107,16 @@ fn introduce() -> GuestInfo {
     let dumpable = rustix::process::dumpable_behavior() != Ok(DumpableBehavior::NotDumpable);
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     GuestInfo { version: PROTOCOL_VERSION, pid: pid.unsigned_abs(), dumpable }
+}
+
+/// Sends the variables that this process was started with.
+fn environ(link: &mut Link) -> Result<Answer, Stop> {
+    let variables = std::env::vars_os();
+    link.send_items(variables.map(|(name, value)| {
+        let bytes = |text: OsString| Bytes::from(text.into_vec());
+        (bytes(name), bytes(value))
+    }))?;
+    Ok(Answer::Done)
 }
 
 fn kill_all(link: &mut Link) -> Result<Answer, Stop> {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// How a child ended and what it used.
@@ -85,6 +85,25 @@ fn duration(time: libc::timeval) -> Duration {
 pub(crate) fn kill_everyone() -> bool {
     // SAFETY: the call touches no memory.
     unsafe { libc::kill(-1, libc::SIGKILL) == 0 }
+}
+
+/// The process that connected to this end of a socket; `None` where it is in no namespace that this process sees.
+#[expect(unsafe_code, reason = "the safe wrapper takes no process for granted to be visible")]
+pub(crate) fn peer(socket: BorrowedFd<'_>) -> Option<i32> {
+    // SAFETY: the out-parameters are valid for writing, and an all-zero `ucred` is a valid value.
+    let (done, peer) = unsafe {
+        let mut peer: libc::ucred = mem::zeroed();
+        let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+        let done = libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        );
+        (done, peer)
+    };
+    (done == 0 && peer.pid > 0).then_some(peer.pid)
 }
 
 /// Marks every inherited descriptor from 3 on as close-on-exec; on kernels before 5.11 nothing happens.

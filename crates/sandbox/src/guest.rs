@@ -126,6 +126,12 @@ impl Sandbox {
         body
     }
 
+    /// Says anew what the sandbox is, now that it could be asked.
+    #[cfg(feature = "pods")]
+    pub(crate) fn with_identity(self, identity: SandboxIdentity) -> Self {
+        Self { identity, ..self }
+    }
+
     /// Adds to what deviates from the environment asked for.
     pub(crate) fn with_deviations(mut self, deviations: Vec<String>) -> Self {
         self.identity.deviations.extend(deviations);
@@ -274,6 +280,14 @@ impl Sandbox {
     pub async fn unarchive(&mut self, path: &str, tar: &[u8]) -> Result<(), SandboxError> {
         let operation = Operation::Unarchive { path: path.into() };
         self.connection.call(Call::new(operation, WALK_TIME).body(tar)).await.map(drop)
+    }
+
+    /// Returns the variables that the sandbox's first process was started with: those of the image, and what an engine
+    /// adds.
+    #[cfg(feature = "pods")]
+    pub(crate) async fn environ(&mut self) -> Result<BTreeMap<String, String>, SandboxError> {
+        let call = Call::new(Operation::Environ, FILE_TIME).answer_limit(MOST_ANSWER);
+        answers::variables(&self.connection.call(call).await?.0)
     }
 
     /// Kills every process inside but the guest, and returns when they are gone.

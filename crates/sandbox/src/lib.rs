@@ -20,6 +20,8 @@ mod spec;
 pub mod conformance;
 pub mod docker;
 pub mod embedded;
+#[cfg(feature = "pods")]
+pub mod pods;
 pub mod process;
 
 pub use error::SandboxError;

@@ -6,8 +6,8 @@
 use super::key::{Key, same};
 use super::stream::{Broken, Stream};
 
-/// Most content of one frame in bytes.
-const MOST: usize = 32 << 10;
+/// Most content of one frame in bytes. A connection must live for one frame to be of use.
+const MOST: usize = 8 << 10;
 /// Most that waits in a session to be sent, about, in bytes.
 const ENOUGH: usize = 64 << 10;
 const HEAD: usize = 4;

@@ -77,7 +77,7 @@ impl World {
     }
 
     /// Gives the guest the first `count` bytes that are under way to it.
-    fn to_guest(&mut self, count: usize) {
+    fn guest_hears(&mut self, count: usize) {
         let count = count.min(self.wires[0].len());
         let bytes: Vec<u8> = self.wires[0].drain(..count).collect();
         match &mut self.at_guest {
@@ -92,7 +92,7 @@ impl World {
         }
     }
 
-    fn to_runner(&mut self, count: usize) {
+    fn runner_hears(&mut self, count: usize) {
         let count = count.min(self.wires[1].len());
         let bytes: Vec<u8> = self.wires[1].drain(..count).collect();
         match &mut self.at_runner {
@@ -155,8 +155,8 @@ fn play(world: &mut World, texts: [&[u8]; 2], mut cut_now: impl FnMut(&mut World
         written[1] += world.guest.write(&texts[1][written[1]..]);
         let sizes: Vec<usize> = (0..4).map(|_| [1, 7, 90, 5_000, 300_000][world.numbers.below(5)]).collect();
         world.send(sizes[0]);
-        world.to_guest(sizes[1]);
-        world.to_runner(sizes[2]);
+        world.guest_hears(sizes[1]);
+        world.runner_hears(sizes[2]);
         world.take(sizes[3]);
     }
     assert!(world.got[0] == texts[0] && world.got[1] == texts[1], "other bytes came");
@@ -177,9 +177,9 @@ fn a_cut_after_every_byte_loses_nothing() {
             world.send(1);
             let side = world.numbers.below(2);
             if side == 0 {
-                world.to_guest(1)
+                world.guest_hears(1)
             } else {
-                world.to_runner(1)
+                world.runner_hears(1)
             }
             passed += 1;
             if passed > at && !cut {
@@ -222,11 +222,11 @@ fn more_than_a_window_passes_with_slow_readers_and_cuts() {
 fn the_key_is_told_once_and_never_to_a_guest_that_forgot_it() {
     let mut world = World::new(5);
     let told = |world: &mut World| {
-        world.to_runner(1_000);
+        world.runner_hears(1_000);
         let told = world.wires[0].windows(KEY.len()).any(|window| window == KEY);
-        world.to_guest(1_000);
+        world.guest_hears(1_000);
         world.send(1_000);
-        world.to_runner(1_000);
+        world.runner_hears(1_000);
         assert!(matches!(world.at_runner, Side::Joined(_)));
         told
     };
@@ -243,23 +243,23 @@ fn the_key_is_told_once_and_never_to_a_guest_that_forgot_it() {
 #[test]
 fn a_guest_that_got_the_key_while_its_answer_was_lost_is_joined_all_the_same() {
     let mut world = World::new(6);
-    world.to_runner(1_000);
-    world.to_guest(1_000);
+    world.runner_hears(1_000);
+    world.guest_hears(1_000);
     assert!(matches!(world.at_guest, Side::Joined(_)));
     world.cut();
-    world.to_runner(1_000);
-    world.to_guest(1_000);
+    world.runner_hears(1_000);
+    world.guest_hears(1_000);
     world.send(1_000);
-    world.to_runner(1_000);
+    world.runner_hears(1_000);
     assert!(matches!(world.at_runner, Side::Joined(_)));
 }
 
 #[test]
 fn strangers_are_refused_and_change_nothing() {
     let mut world = World::new(8);
-    world.to_runner(1_000);
+    world.runner_hears(1_000);
     let proof = world.wires[0].clone();
-    world.to_guest(1_000);
+    world.guest_hears(1_000);
     let mut stream = std::mem::take(&mut world.guest);
     for (name, said) in [
         ("zeros", vec![0; 88]),
@@ -294,10 +294,10 @@ fn every_changed_byte_or_missing_end_ends_the_connection_and_the_next_goes_on() 
     let texts = [text(200, 21), text(0, 1)];
     for at in 0..400 {
         let mut world = World::new(at as u64 + 40);
-        world.to_runner(1_000);
-        world.to_guest(1_000);
+        world.runner_hears(1_000);
+        world.guest_hears(1_000);
         world.send(1_000);
-        world.to_runner(1_000);
+        world.runner_hears(1_000);
         world.runner.write(&texts[0]);
         world.send(1_000);
         let wire = &mut world.wires[0];
@@ -324,8 +324,8 @@ fn every_changed_byte_or_missing_end_ends_the_connection_and_the_next_goes_on() 
 fn play_on(world: &mut World, expected: &[u8]) {
     while world.got[0].len() < expected.len() {
         world.send(1_000);
-        world.to_guest(1_000);
-        world.to_runner(1_000);
+        world.guest_hears(1_000);
+        world.runner_hears(1_000);
         world.take(1_000);
     }
     assert_eq!(world.got[0], expected);
@@ -334,18 +334,18 @@ fn play_on(world: &mut World, expected: &[u8]) {
 #[test]
 fn pings_are_answered_and_an_end_is_told() {
     let mut world = World::new(9);
-    world.to_runner(1_000);
-    world.to_guest(1_000);
+    world.runner_hears(1_000);
+    world.guest_hears(1_000);
     world.send(1_000);
-    world.to_runner(1_000);
+    world.runner_hears(1_000);
     let Side::Joined(runner) = &mut world.at_runner else { unreachable!() };
     let before = runner.heard();
     runner.ping();
     runner.close();
     for _ in 0..2 {
         world.send(1_000);
-        world.to_guest(1_000);
-        world.to_runner(1_000);
+        world.guest_hears(1_000);
+        world.runner_hears(1_000);
     }
     let (Side::Joined(runner), Side::Joined(guest)) = (&world.at_runner, &world.at_guest) else {
         unreachable!()

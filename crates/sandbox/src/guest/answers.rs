@@ -1,5 +1,8 @@
 //! Reads the bodies of answers. They come from inside the sandbox, so every claim in them is checked.
 
+#[cfg(feature = "pods")]
+use std::collections::BTreeMap;
+
 use bytes::{Buf, Bytes};
 use serde::de::DeserializeOwned;
 use thresher_guest::{Entry, Hit, SnapshotItem, take_item};
@@ -48,6 +51,13 @@ pub(super) fn snapshot(body: &[u8]) -> Result<Vec<SnapshotEntry>, SandboxError> 
 fn is_relative_file(path: &[u8]) -> bool {
     let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b".." | b".git") && !name.contains(&0);
     path.split(|byte| *byte == b'/').all(is_name)
+}
+
+/// Reads variables; what is not UTF-8 comes with replacement characters.
+#[cfg(feature = "pods")]
+pub(super) fn variables(body: &[u8]) -> Result<BTreeMap<String, String>, SandboxError> {
+    let pairs = items(body, |(name, value): (Bytes, Bytes)| Ok((text(&name), text(&value))))?;
+    Ok(pairs.into_iter().collect())
 }
 
 /// Reads exactly `count` contents without copying them.

@@ -205,8 +205,9 @@ fn start_frame(id: u32, operation: Operation, body: usize) -> Result<Vec<u8>, Sa
     }
 }
 
+/// What a stream's end means. A stream that knows more, because its backend looked, carries the backend's own error.
 fn gone(error: io::Error) -> SandboxError {
-    SandboxError::Gone(error.to_string())
+    error.downcast::<SandboxError>().unwrap_or_else(|error| SandboxError::Gone(error.to_string()))
 }
 
 fn too_slow() -> SandboxError {

@@ -1,0 +1,3 @@
+//! Sandboxes as pods.
+
+mod link;
