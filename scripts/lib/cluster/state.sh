@@ -50,12 +50,12 @@ choose_settings() {
 cluster_name=thresher-$(printf %04x $((id % 65536)))
 prefix=$prefix
 host=$prefix.1
-apiserver_port=$(free_port 443 6443)
-kubelet_port=$(free_port 10250)
-registry_port=$(free_port 5000)
-s3_port=$(free_port 7070)
-etcd_port=$(free_port 23790)
-etcd_peer_port=$(free_port 23890)
+apiserver_port=$(free_port "$prefix.1" 443 6443)
+kubelet_port=$(free_port "$prefix.1" 10250)
+registry_port=$(free_port "$prefix.1" 5000)
+s3_port=$(free_port "$prefix.1" 7070)
+etcd_port=$(free_port 127.0.0.1 23790)
+etcd_peer_port=$(free_port 127.0.0.1 23890)
 SETTINGS
 }
 
@@ -73,9 +73,13 @@ free_network() {
 
 # Prints the first of the given ports, then of their successors, that nothing listens on. None is in the range from which
 # the kernel takes ports for clients: they stay free while a part is stopped.
+# Usage: free_port ADDRESS PORT…
 free_port() {
-  local used port
-  used=$(ss -Hltn | awk '{ sub(/.*:/, "", $4); print $4 }')
+  local address=$1 used port
+  shift
+  # Who listens on all addresses listens on this one too.
+  used=$(ss -Hltn | awk -v address="$address" '{ port = $4; sub(/.*:/, "", port); sub(/:[0-9]+$/, "", $4) }
+    $4 == address || $4 == "0.0.0.0" || $4 == "*" || $4 == "[::]" { print port }')
   for port in "$@" $(seq $((${!#} + 1)) $((${!#} + 99))); do
     if ! grep -qx "$port" <<<"$used"; then
       echo "$port"
