@@ -11,10 +11,20 @@ clean_everything() {
   remove_cgroups
   ip link delete "$cluster_name" 2>/dev/null || true
   # Traces that the programs leave outside, under names that are ours.
-  rm -f "/var/lib/cni/results/$cluster_name"-*
+  remove_network_results
   find /var/log/containers -lname "$state/*" -delete 2>/dev/null || true
   remove_device_plugins
   rm -rf --one-file-system "$state"
+}
+
+# Removes what the network's plugins remember of pods that nobody took away before the end.
+remove_network_results() {
+  local pod
+  rm -f "/var/lib/cni/results/$cluster_name"-*
+  for pod in "$state"/containerd/root/io.containerd.grpc.v1.cri/sandboxes/*; do
+    rm -f "/var/lib/cni/results/cni-loopback-${pod##*/}-lo"
+  done
+  rmdir /var/lib/cni/results /var/lib/cni 2>/dev/null || true
 }
 
 # Removes what every kubelet makes at the same fixed place, unless another one runs.

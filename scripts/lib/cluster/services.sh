@@ -26,16 +26,20 @@ wait_for_s3() { wait_until s3 listens "$host" "$s3_port"; }
 
 start_kwok() {
   spawn kwok "$programs/kwok-$kwok_version" --kubeconfig "$state/kubeconfig" \
+    --config "$PWD/scripts/lib/cluster/kwok.yaml" --node-lease-duration-seconds 40 \
     --manage-nodes-with-annotation-selector kwok.x-k8s.io/node=fake
 }
 
-# Makes the nodes fake-1 to fake-N.
+# Makes those of the nodes fake-1 to fake-N that are missing.
 add_fake_nodes() {
   runs kwok || start_kwok
-  say "adding $1 nodes that only pretend"
   local number
-  for ((number = 1; number <= $1; number++)); do
-    sed "s/@NUMBER@/$number/" scripts/lib/cluster/fake_node.yaml
-  done | kubectl apply --server-side -f - >/dev/null
+  number=$(kubectl get nodes --selector type=kwok --output name | wc -l)
+  if [[ $number -lt $1 ]]; then
+    say "adding nodes that only pretend"
+    for ((number++; number <= $1; number++)); do
+      sed "s/@NUMBER@/$number/" scripts/lib/cluster/fake_node.yaml
+    done | kubectl create -f - >/dev/null
+  fi
   wait_until kwok kubectl wait --for=condition=Ready node --selector type=kwok --timeout=15s
 }

@@ -47,7 +47,7 @@ choose_settings() {
   id=$(printf %s "$state" | cksum | cut -d ' ' -f 1)
   prefix=$(free_network $((id % 256)))
   cat <<SETTINGS
-cluster_name=thresher-$(printf %04x $((id % 65536)))
+cluster_name=thresher-${prefix##*.}
 prefix=$prefix
 host=$prefix.1
 apiserver_port=$(free_port "$prefix.1" 443 6443)
