@@ -5,12 +5,14 @@
 //! can open its descriptors or trace it. When its standard input ends it kills everything and exits.
 //!
 //! Started with the argument `launch` it is the launcher instead, which makes the namespaces first and then starts
-//! itself inside. With `pod` the host comes and goes by relays, each of them this program with `relay`. Started where there is no PID namespace it does the same for its own descendants, as their subreaper.
+//! itself inside. With `pod` the host comes and goes by relays, each of them this program with `relay`;
+//! `install` puts the program on the volume from which a pod's environment starts it. Started where there is no PID namespace it does the same for its own descendants, as their subreaper.
 
 mod bundle;
 mod capture;
 mod failure;
 mod files;
+mod install;
 mod kill;
 mod link;
 mod listing;
@@ -31,6 +33,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
+        Some("install") => install::main(arguments.next().as_deref()),
         Some("launch") => thresher_guest::launch::main(),
         Some("pod") => pod::main(arguments),
         Some("relay") => relay::main(arguments.next().as_deref()),

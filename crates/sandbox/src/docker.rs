@@ -16,9 +16,9 @@ mod evidence;
 mod held;
 mod image;
 mod owner;
-mod pull;
+pub(crate) mod pull;
 mod reap;
-mod reference;
+pub(crate) mod reference;
 mod stream;
 mod watch;
 
@@ -37,6 +37,8 @@ use thresher_core::run_spec::{LimitsSpec, Network, PullPolicy};
 use thresher_core::task::ImageRef;
 
 use crate::{Backend, FileMode, Prepared, Sandbox, SandboxError, SandboxSpec, StartOptions, guest};
+#[cfg(feature = "pods")]
+pub(crate) use container::CAPABILITIES;
 use container::{Applied, Common};
 use engine::{CallError, Engine, Facts};
 use held::{Held, Removals};

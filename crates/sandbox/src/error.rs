@@ -54,6 +54,12 @@ pub enum SandboxError {
     /// The node's own disk is full.
     #[error("the node's disk is full: {0}")]
     DiskFull(String),
+    /// No node takes the sandbox now: all are full, or none fits, or a quota is used up.
+    #[error("no node takes the sandbox: {0}")]
+    NoRoom(String),
+    /// The sandbox was taken away from outside: its node was drained, lost or short of something.
+    #[error("the sandbox was taken away: {0}")]
+    Lost(String),
     /// This machine cannot do what was asked.
     #[error("this machine cannot run the sandbox: {0}")]
     Unsupported(String),
@@ -99,6 +105,7 @@ impl SandboxError {
             Self::Registry { .. } | Self::RateLimited { .. } => (Blame::Registry, Retry::Later),
             Self::NoImage { .. } => (Blame::Image, Retry::Never),
             Self::DiskFull(_) => (Blame::Disk, Retry::Elsewhere),
+            Self::NoRoom(_) | Self::Lost(_) => (Blame::Node, Retry::Later),
             Self::Unsupported(_) => (Blame::Node, Retry::Never),
             Self::Os { .. } => (Blame::Node, Retry::Later),
         };

@@ -8,6 +8,8 @@ mod run;
 mod tests;
 
 pub(crate) use binary::install;
+#[cfg(feature = "pods")]
+pub use binary::install_as;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -10,7 +10,7 @@
 //! - Deadlines are kept on this side too; the guest's word is not needed for a command to end.
 //! - An error says whether there is evidence from outside the sandbox ([`SandboxError::fault`]). What the code
 //!   inside can cause by itself is never a fault.
-//! - No type of `bollard` appears in a public signature.
+//! - No type of `bollard` or `kube` appears in a public signature.
 
 mod error;
 mod guest;
@@ -34,7 +34,8 @@ pub use spec::{
 use async_trait::async_trait;
 use thresher_core::task::ImageRef;
 
-/// Starts sandboxes. Implementations: [`docker::Docker`], [`embedded::Embedded`], [`process::Process`].
+/// Starts sandboxes. Implementations: [`docker::Docker`], [`embedded::Embedded`], [`process::Process`], and with the
+/// feature `pods` `pods::Pods`.
 #[async_trait]
 pub trait Backend: Send + Sync {
     /// Makes the image usable on this node: resolves it to a digest and pulls or unpacks it if it is missing.
@@ -48,6 +49,12 @@ pub trait Backend: Send + Sync {
     /// Keeps the present file system of `sandbox`, which was started from `base`, as a layer under `key`, and ends
     /// the sandbox. Later sandboxes start from it. Creating the same key twice keeps the first.
     async fn derive(&self, sandbox: Sandbox, base: &Prepared, key: &str) -> Result<Prepared, SandboxError>;
+
+    /// Whether layers can be kept. Where they cannot, [`Backend::derived`] finds none and [`Backend::derive`] makes none:
+    /// who needs a set-up repeats it in every sandbox.
+    fn keeps_layers(&self) -> bool {
+        true
+    }
 
     /// Starts a sandbox and returns it with its guest attached and answering.
     async fn start(&self, spec: &SandboxSpec) -> Result<Sandbox, SandboxError>;

@@ -6,6 +6,8 @@
     reason = "helpers of tests fail as tests do, and say what they skip"
 )]
 
+#[path = "docker/file_system.rs"]
+mod file_system;
 #[path = "docker/private_daemon.rs"]
 mod private_daemon;
 #[path = "docker/registry.rs"]
@@ -26,9 +28,10 @@ use thresher_sandbox::conformance::{self, Verdict};
 use thresher_sandbox::docker::{Docker, DockerOptions};
 use thresher_sandbox::{Backend, Command, FileMode, Sandbox, SandboxError, SandboxSpec};
 
+use file_system::tiny_file_system;
 use private_daemon::PrivateDaemon;
 use registry::{Refusing, Registry};
-use rig::{Rig, eventually, import, remove_container, remove_image, spec, tiny_file_system};
+use rig::{Rig, eventually, import, remove_container, remove_image, spec};
 
 async fn bash(sandbox: &mut Sandbox, script: &str) -> String {
     let path = [("PATH".to_owned(), "/usr/bin".to_owned())].into();

@@ -30,7 +30,7 @@ const RUN_LABEL: &str = "thresher.run";
 /// It is Docker's default without MKNOD (device nodes), NET_RAW (forged packets on the bridge) and AUDIT_WRITE
 /// (records in the host's audit log). SYS_PTRACE is in neither: without it nobody inside can reach into the
 /// guest's memory or descriptors. SETFCAP gives nothing under `no-new-privileges`, but package scripts call it.
-const CAPABILITIES: &[&str] = &[
+pub(crate) const CAPABILITIES: &[&str] = &[
     "CHOWN",
     "DAC_OVERRIDE",
     "FOWNER",

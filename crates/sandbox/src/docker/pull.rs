@@ -96,7 +96,7 @@ impl PulledBytes {
 ///
 /// The daemon passes the registry's answer on as text only, so the words decide. "pull access denied ... repository
 /// does not exist" is counted as an absent image: it is what an open registry says of a name that it does not have.
-fn refusal(image: &str, message: String) -> SandboxError {
+pub(crate) fn refusal(image: &str, message: String) -> SandboxError {
     const RATE_LIMITED: &[&str] = &["toomanyrequests", "too many requests", "rate limit"];
     const ABSENT: &[&str] = &[
         "manifest unknown",

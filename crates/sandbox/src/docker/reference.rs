@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 /// A reference, taken apart as far as pulling needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Reference {
+pub(crate) struct Reference {
     /// Everything before tag and digest.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Tag without its colon; `latest` where neither tag nor digest is given.
     pub(super) tag: Option<String>,
     /// `sha256:...`.
-    pub(super) digest: Option<String>,
+    pub(crate) digest: Option<String>,
 }
 
 impl Reference {
     /// Takes `text` apart. Nothing is refused here: the daemon judges what is well-formed.
-    pub(super) fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.to_owned())),
             None => (text, None),
@@ -46,7 +46,7 @@ impl Reference {
 
 /// Replaces the longest prefix of `reference` that `map` names. A prefix ends at a boundary: after it comes the end,
 /// or one of `/`, `:`, `@`, or it ends with `/` itself.
-pub(super) fn apply_map(map: &BTreeMap<String, String>, reference: &str) -> String {
+pub(crate) fn apply_map(map: &BTreeMap<String, String>, reference: &str) -> String {
     let longest = map
         .iter()
         .filter(|(prefix, _)| at_boundary(reference, prefix))

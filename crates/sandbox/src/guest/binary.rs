@@ -19,12 +19,26 @@ pub(crate) fn install(dir: &Path) -> io::Result<PathBuf> {
     const HASH_BYTES: usize = 8;
     let hash: String =
         Sha256::digest(BINARY).iter().take(HASH_BYTES).map(|byte| format!("{byte:02x}")).collect();
-    let path = dir.join(format!("thresher-guest-{hash}"));
+    write(dir, &format!("thresher-guest-{hash}"))
+}
+
+/// Writes the guest program into `dir` as the file `guest`, and returns its path: for a folder that a single version
+/// uses.
+///
+/// # Errors
+/// What the file system says.
+#[cfg(feature = "pods")]
+pub fn install_as(dir: &Path) -> io::Result<PathBuf> {
+    write(dir, "guest")
+}
+
+fn write(dir: &Path, name: &str) -> io::Result<PathBuf> {
+    let path = dir.join(name);
     if fs::read(&path).is_ok_and(|present| present == BINARY) {
         return Ok(path);
     }
     fs::create_dir_all(dir)?;
-    let temporary = dir.join(format!(".thresher-guest-{hash}-{}", std::process::id()));
+    let temporary = dir.join(format!(".{name}-{}", std::process::id()));
     let mut file = File::create(&temporary)?;
     file.write_all(BINARY)?;
     file.set_permissions(Permissions::from_mode(0o555))?;
