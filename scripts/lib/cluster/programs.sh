@@ -70,7 +70,7 @@ build_in_programs() {
   shift
   [[ -x $programs/$name ]] && return
   command -v go >/dev/null || die "Go is missing (1.24 or newer); https://go.dev/dl has it"
-  say "building $name (once; all of Kubernetes takes some minutes)"
+  say "building $name (once; minutes for the largest)"
   mkdir -p "$programs"
   log=$(mktemp)
   if ! nice -n 10 "$@" >"$log" 2>&1; then
