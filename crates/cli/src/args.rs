@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Cancel(CancelArgs),
     /// Shows what a run has found so far: outcomes, solve rate, faults, cost, time.
     Report(ReportArgs),
+    /// Compares two runs task by task.
+    Compare(CompareArgs),
     /// Shows one trajectory.
     Show(ShowArgs),
     /// Deletes files that are no part of a run any more; workers and readers may be at work meanwhile.
@@ -260,6 +262,22 @@ pub(crate) struct CancelArgs {
 pub(crate) struct ReportArgs {
     /// Run directory, or `s3://bucket/prefix/NAME`.
     pub(crate) run: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `thresher compare`.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct CompareArgs {
+    /// The run to compare with: a directory, or `s3://bucket/prefix/NAME`.
+    pub(crate) old: String,
+    /// The newer run.
+    pub(crate) new: String,
+    /// Exit with 10 where the newer run solves fewer of the tasks that both have, by more than so many percentage points
+    /// and more than chance explains (sign test, p < 0.05).
+    #[arg(long, value_name = "POINTS", num_args = 0..=1, default_missing_value = "0")]
+    pub(crate) fail_on_regression: Option<f64>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

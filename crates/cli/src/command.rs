@@ -1,5 +1,6 @@
 //! The verbs: one short file each.
 
+mod compare;
 mod control;
 mod doctor;
 mod gc;
@@ -29,6 +30,7 @@ pub(crate) fn run(args: Args) -> Result<i32, Failure> {
         Command::Resume(args) => block_on(control::resume(args)),
         Command::Cancel(args) => block_on(control::cancel(args)),
         Command::Report(args) => block_on(report::run(args)),
+        Command::Compare(args) => block_on(compare::run(args)),
         Command::Show(args) => block_on(show::run(args)),
         Command::Gc(args) => block_on(gc::run(args)),
         Command::Grade(args) => grade::run(&args),

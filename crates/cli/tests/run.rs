@@ -287,3 +287,20 @@ fn gc_merges_and_deletes_what_is_no_part_of_a_run_and_nothing_else() {
     assert_eq!(again["report"]["graded"], 2 * TASKS);
     home.command("gc").args(["out", "--keep", "soon"]).expect(2);
 }
+
+#[test]
+fn two_runs_are_compared_task_by_task() {
+    let home = Home::new();
+    let rows: Vec<Row> = (0..8).map(|task| Row::new(&format!("compare__{task}"))).collect();
+    let job = job(&home, "job", &rows, "");
+    for agent in ["oracle", "null"] {
+        home.run(&job, agent).args(["--agent", agent]).expect(0);
+    }
+    let compare = |old: &str, new: &str| home.command("compare").args([old, new, "--fail-on-regression"]);
+    let worse = compare("oracle", "null").expect(10).stdout;
+    assert!(worse.contains("-100.0 points over 8 shared tasks") && worse.contains("compare__7"), "{worse}");
+    compare("null", "oracle").expect(0);
+    let json = compare("oracle", "null").args(["20", "--json"]).expect(10).json();
+    assert_eq!((&json["tasks"], json["worse"].as_array().unwrap().len()), (&8.into(), 8), "{json}");
+    home.command("compare").args(["oracle", "null"]).expect(0);
+}

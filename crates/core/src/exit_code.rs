@@ -21,6 +21,8 @@ pub const CANCELLED: i32 = 8;
 /// Something that many machines share (the object store) was away for longer than one waits; nothing is wrong with
 /// this machine, and repeating the command goes on.
 pub const OUTAGE: i32 = 9;
+/// A comparison found the newer run to be worse.
+pub const REGRESSION: i32 = 10;
 /// Stopped at once by a second Ctrl-C; what was in flight is lost, the rest is valid.
 pub const STOPPED: i32 = 130;
 
@@ -36,5 +38,6 @@ pub const ALL: &[(i32, &str)] = &[
     (DATA, "the dataset cannot be read or holds no task that can be run"),
     (CANCELLED, "the run was cancelled; what is finished is valid"),
     (OUTAGE, "something that machines share, such as the object store, was away for too long"),
+    (REGRESSION, "a comparison found the newer run to be worse"),
     (STOPPED, "stopped at once; what was in flight is lost, the rest is valid"),
 ];

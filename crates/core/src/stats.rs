@@ -30,9 +30,56 @@ pub fn pass_at_k(n: u64, c: u64, k: u64) -> Option<f64> {
     Some(1.0 - all_fail)
 }
 
+/// The two-sided p-value of the exact sign test: how likely `wins` against `losses`, or a more uneven split, is where
+/// neither side is better. 1 where nothing differs. On pairs of binary results this is McNemar's exact test.
+///
+/// Q. McNemar, "Note on the sampling error of the difference between correlated proportions", 1947.
+pub fn sign_test(wins: u64, losses: u64) -> f64 {
+    let trials = wins + losses;
+    let mut log_term = -(trials as f64) * std::f64::consts::LN_2;
+    let mut tail = 0.0;
+    for at in 0..=wins.min(losses) {
+        tail += log_term.exp();
+        log_term += ((trials - at) as f64 / (at + 1) as f64).ln();
+    }
+    (2.0 * tail).min(1.0)
+}
+
+/// The mean of `differences` and its 95 % interval `(mean, low, high)`, by the normal approximation; `None` for fewer
+/// than two.
+pub fn mean_interval(differences: &[f64]) -> Option<(f64, f64, f64)> {
+    const Z: f64 = 1.959_963_984_540_054;
+    let n = differences.len() as f64;
+    if differences.len() < 2 {
+        return None;
+    }
+    let mean = differences.iter().sum::<f64>() / n;
+    let variance = differences.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let margin = Z * (variance / n).sqrt();
+    Some((mean, mean - margin, mean + margin))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sign_test_matches_the_binomial() {
+        assert!((sign_test(0, 0) - 1.0).abs() < 1e-12);
+        assert!((sign_test(5, 5) - 1.0).abs() < 1e-12);
+        assert!((sign_test(0, 5) - 2.0 / 32.0).abs() < 1e-12);
+        assert!((sign_test(9, 1) - 2.0 * 11.0 / 1024.0).abs() < 1e-12);
+        assert!((sign_test(1, 9) - sign_test(9, 1)).abs() < 1e-15);
+        let large = sign_test(900, 1_100);
+        assert!(large > 1e-6 && large < 1e-5, "{large}");
+    }
+
+    #[test]
+    fn means_come_with_their_interval() {
+        assert_eq!(mean_interval(&[1.0]), None);
+        let (mean, low, high) = mean_interval(&[1.0, 0.0, -1.0, 0.0]).unwrap();
+        assert!(mean.abs() < 1e-12 && (high + low).abs() < 1e-12 && (high - 0.8).abs() < 1e-3, "{high}");
+    }
 
     #[test]
     fn wilson_matches_known_values() {
