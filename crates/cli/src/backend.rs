@@ -6,7 +6,7 @@ use std::sync::Arc;
 use thresher_core::run_spec::BackendName;
 use thresher_core::{RunId, exit_code};
 use thresher_sandbox::docker::{Docker, DockerOptions};
-use thresher_sandbox::embedded::{Embedded, EmbeddedOptions, Isolation};
+use thresher_sandbox::embedded::{Embedded, EmbeddedOptions, Isolation, RegistryOptions};
 use thresher_sandbox::process::{Process, ProcessOptions};
 use thresher_sandbox::{Backend, SandboxError, StartOptions};
 
@@ -63,6 +63,11 @@ async fn embedded(job: &Job, cache: &Path, start: StartOptions) -> Result<Built,
     let options = EmbeddedOptions {
         data: cache.join("embedded"),
         images: sandbox.images.as_deref().map(|images| job.path(images)),
+        registry: Some(RegistryOptions {
+            pull: sandbox.pull,
+            map: sandbox.registry_map.clone(),
+            insecure: sandbox.insecure_registries.clone(),
+        }),
         isolation: Isolation::Best,
         start: start.clone(),
     };

@@ -323,7 +323,10 @@ pub struct SandboxSpec {
     pub pull: PullPolicy,
     /// Reference prefixes and what replaces them, longest first: a registry mirror.
     pub registry_map: BTreeMap<String, String>,
-    /// Folder of OCI layouts and `docker save` archives for the embedded backend.
+    /// Registries, as `host` or `host:port`, that the embedded backend speaks to without TLS; those on loopback
+    /// addresses always are.
+    pub insecure_registries: Vec<String>,
+    /// Folder of OCI layouts and `docker save` archives for the embedded backend. What is not in it is pulled.
     pub images: Option<String>,
     /// Whether the embedded backend may fall back to a plain process, without isolation, where namespaces are
     /// refused. Only for tasks that are known to be harmless.
@@ -339,6 +342,7 @@ impl Default for SandboxSpec {
             network: Network::None,
             pull: PullPolicy::Missing,
             registry_map: BTreeMap::new(),
+            insecure_registries: Vec::new(),
             images: None,
             allow_process_fallback: false,
             limits: LimitsSpec::default(),

@@ -20,6 +20,7 @@ mod oci;
 pub(crate) mod plan;
 mod probe;
 mod reference;
+mod registry;
 mod remedy;
 mod running;
 pub(crate) mod store;
@@ -46,6 +47,8 @@ use launcher::{Launcher, os};
 use live::{Fate, Live};
 use plan::{Common, Variant};
 pub use probe::{ProbeReport, probe};
+pub use registry::RegistryOptions;
+use registry::{Pulled, Registry};
 use running::{Hold, Running};
 use store::{Record, Store};
 
@@ -71,6 +74,8 @@ pub struct EmbeddedOptions {
     pub data: PathBuf,
     /// Folder of OCI layouts and `docker save` archives (`*.tar`).
     pub images: Option<PathBuf>,
+    /// How images that are not in that folder are pulled; not at all if absent.
+    pub registry: Option<RegistryOptions>,
     /// Which namespaces.
     pub isolation: Isolation,
     /// Run and process that the sandboxes belong to.
@@ -83,6 +88,7 @@ pub struct Embedded {
     common: Common,
     cgroups: Option<Arc<Cgroups>>,
     images: Arc<Images>,
+    registry: Option<Registry>,
     /// One preparation per image.
     prepared: Mutex<HashMap<String, Arc<OnceCell<Prepared>>>>,
     records: Mutex<HashMap<String, Record>>,
@@ -114,8 +120,8 @@ impl Embedded {
     /// # Errors
     /// [`SandboxError::Unsupported`] with cause and remedy where the isolation cannot be had.
     pub async fn open(options: EmbeddedOptions) -> Result<Self, SandboxError> {
-        let EmbeddedOptions { data, images, isolation, start: StartOptions { run: _, incarnation } } =
-            options;
+        let EmbeddedOptions { data, images, registry, isolation, start } = options;
+        let incarnation = start.incarnation;
         let claimed = std::fs::create_dir_all(&data).and_then(|()| Live::claim(&data, &incarnation));
         let live = Arc::new(claimed.map_err(|error| os(&format!("claim {}", data.display()), error))?);
         let (report, cgroups) = probe::probe_with(&data, &live).await?;
@@ -127,7 +133,9 @@ impl Embedded {
             Some(_) => Ok(()),
             None => Err("user namespaces were asked for".into()),
         });
-        Ok(Self::assemble(parts, variant, cgroups, why, images))
+        let registry = registry.map(|options| Registry::new(options, &parts.data, parts.store.clone()));
+        let registry = registry.transpose().map_err(|error| os("make a folder for pulled images", error))?;
+        Ok(Self { registry, ..Self::assemble(parts, variant, cgroups, why, images) })
     }
 
     fn assemble(
@@ -151,6 +159,7 @@ impl Embedded {
             common,
             cgroups,
             images: Arc::new(Images::new(images)),
+            registry: None,
             prepared: Mutex::default(),
             records: Mutex::default(),
             running: Mutex::default(),
@@ -172,11 +181,20 @@ impl Embedded {
         }
         let (images, store, name) = (self.images.clone(), self.parts.store.clone(), reference.to_owned());
         let data = self.parts.data.clone();
-        let (handle, record, pulled_bytes) = blocking(move || {
-            let image = images.find(&name)?;
-            store.add_image(&image).map_err(|error| image_error(&data, &name, error))
-        })
-        .await?;
+        let found = blocking(move || images.find(&name)).await;
+        let (image, pulled) = match (found, &self.registry) {
+            (Err(SandboxError::NoImage { .. }), Some(registry)) => {
+                let pulled = registry.fetch(reference).await?;
+                (pulled.image.clone(), Some(pulled))
+            }
+            (found, _) => (found?, None),
+        };
+        let name = reference.to_owned();
+        let (handle, record, unpacked_bytes) =
+            blocking(move || store.add_image(&image).map_err(|error| image_error(&data, &name, error)))
+                .await?;
+        let pulled_bytes = pulled.as_ref().map_or(unpacked_bytes, |pulled| pulled.bytes);
+        pulled.iter().for_each(Pulled::forget_layers);
         let prepared = Prepared {
             image: ImageRef::Registry(reference.to_owned()),
             digest: record.digest.clone(),

@@ -8,21 +8,30 @@
 
 #[path = "embedded/image.rs"]
 mod image;
+#[path = "docker/registry.rs"]
+mod registry;
 #[path = "embedded/rig.rs"]
 mod rig;
 
 use std::path::Path;
 use std::time::Instant;
 
-use thresher_core::run_spec::{LimitsSpec, Network};
+use thresher_core::run_spec::{LimitsSpec, Network, PullPolicy};
 use thresher_core::task::ImageRef;
-use thresher_sandbox::embedded::{Embedded, EmbeddedOptions, Isolation, probe};
-use thresher_sandbox::{Backend, SandboxError, SandboxSpec, StartOptions};
+use thresher_sandbox::embedded::{Embedded, EmbeddedOptions, Isolation, RegistryOptions, probe};
+use thresher_sandbox::{Backend, Prepared, SandboxError, SandboxSpec, StartOptions};
+
+use registry::{Refusing, Registry};
 
 use rig::{bash, eventually, fails, is_running, mark, names, says, spec};
 
 fn options(data: &Path, isolation: Isolation) -> EmbeddedOptions {
-    EmbeddedOptions { data: data.to_owned(), images: None, isolation, start: rig::start_options() }
+    EmbeddedOptions {
+        data: data.to_owned(),
+        isolation,
+        start: rig::start_options(),
+        ..EmbeddedOptions::default()
+    }
 }
 
 /// Every variant that this machine allows, each over a data folder of its own.
@@ -242,6 +251,83 @@ async fn an_image_of_an_archive_runs() {
         assert_eq!(says(&mut sandbox, "ls /data").await, expected);
         sandbox.close().await.unwrap();
     }
+}
+
+/// Puts the small image into a registry and returns its reference there.
+async fn push(registry: &Registry) -> String {
+    let reference = format!("{}/team/small:1", registry.address);
+    let (config, layers) = image::parts();
+    let protocol = oci_client::client::ClientProtocol::Http;
+    let config = oci_client::client::Config::oci_v1(config, None);
+    let layers = layers.map(|layer| oci_client::client::ImageLayer::oci_v1(layer, None));
+    oci_client::Client::new(oci_client::client::ClientConfig { protocol, ..Default::default() })
+        .push(
+            &reference.parse().unwrap(),
+            &layers,
+            config,
+            &oci_client::secrets::RegistryAuth::Anonymous,
+            None,
+        )
+        .await
+        .unwrap();
+    reference
+}
+
+#[tokio::test]
+async fn an_image_that_is_not_here_is_pulled_once() {
+    let Some(registry) = Registry::start().await else { return };
+    let data = tempfile::tempdir().unwrap();
+    let address = registry.address.to_string();
+    let open = async |pull: PullPolicy| {
+        let map = [("upstream.example".to_owned(), address.clone())].into();
+        let options = RegistryOptions { pull, map, insecure: Vec::new() };
+        Embedded::open(EmbeddedOptions { registry: Some(options), ..options_of(&data) }).await
+    };
+    let backend = match open(PullPolicy::Missing).await {
+        Ok(backend) => backend,
+        Err(error) => return println!("skipped: {error}"),
+    };
+    let pushed = push(&registry).await;
+    let named = ImageRef::Registry(pushed.replace(&address, "upstream.example"));
+    let prepared = backend.prepare(&named).await.unwrap();
+    assert!(prepared.pulled_bytes > 1 << 20 && prepared.digest.starts_with("sha256:"), "{prepared:?}");
+    assert_eq!(prepared.env["FLAVOUR"], "small");
+    let mut sandbox = backend.start(&spec(prepared.clone())).await.unwrap();
+    assert_eq!(
+        says(&mut sandbox, "stat -c '%u %a' /data/kept; ls /data /opaque").await.lines().next(),
+        Some("1234 640")
+    );
+    sandbox.close().await.unwrap();
+
+    let by_digest = ImageRef::Registry(format!("upstream.example/team/small@{}", prepared.digest));
+    let by_digest = backend.prepare(&by_digest).await.unwrap();
+    assert!(by_digest.digest == prepared.digest && by_digest.pulled_bytes < 10_000, "{by_digest:?}");
+    for absent in ["upstream.example/team/small:2", "upstream.example/team/none:1", "not a reference"] {
+        let error = backend.prepare(&ImageRef::Registry(absent.into())).await.unwrap_err();
+        assert!(matches!(error, SandboxError::NoImage { .. }), "{absent}: {error:?}");
+    }
+    drop(registry);
+    let later = open(PullPolicy::Never).await.unwrap();
+    assert_eq!(later.prepare(&named).await.unwrap(), Prepared { pulled_bytes: 0, ..prepared });
+    let error = open(PullPolicy::Always).await.unwrap().prepare(&named).await.unwrap_err();
+    assert!(matches!(error, SandboxError::Registry { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_registry_that_asks_for_fewer_requests_is_no_missing_image() {
+    let (data, refusing) = (tempfile::tempdir().unwrap(), Refusing::start().await);
+    let options = EmbeddedOptions { registry: Some(RegistryOptions::default()), ..options_of(&data) };
+    let backend = match Embedded::open(options).await {
+        Ok(backend) => backend,
+        Err(error) => return println!("skipped: {error}"),
+    };
+    let image = ImageRef::Registry(format!("{}/a:1", refusing.address));
+    let error = backend.prepare(&image).await.unwrap_err();
+    assert!(matches!(error, SandboxError::RateLimited { .. }) && refusing.requests() > 0, "{error:?}");
+}
+
+fn options_of(data: &tempfile::TempDir) -> EmbeddedOptions {
+    options(data.path(), Isolation::Root)
 }
 
 #[tokio::test]

@@ -74,6 +74,18 @@ impl Store {
         fs::rename(temporary, self.record_path(handle))
     }
 
+    /// Whether a layer, given by the hash of its unpacked archive, is there.
+    pub(super) fn has_layer(&self, diff_id: &str) -> bool {
+        layer_name(diff_id).is_ok_and(|name| self.layers().join(name).is_dir())
+    }
+
+    /// Whether all layers of the image with this configuration are there.
+    pub(super) fn has_image(&self, config: &[u8]) -> bool {
+        let diff_ids = |config: Config| config.rootfs.diff_ids.unwrap_or_default();
+        let diff_ids = serde_json::from_slice(config).map(diff_ids);
+        diff_ids.is_ok_and(|diff_ids| diff_ids.iter().all(|diff_id| self.has_layer(diff_id)))
+    }
+
     /// Unpacks an image's missing layers. Returns its handle and the bytes that had to be unpacked.
     pub(super) fn add_image(&self, image: &StoredImage) -> io::Result<(String, Record, u64)> {
         let mut bytes = Vec::new();
@@ -138,7 +150,8 @@ impl Store {
         filled
     }
 
-    fn temporary(&self) -> PathBuf {
+    /// A path of its own for something in the making, which a reaper removes where this process dies.
+    pub(super) fn temporary(&self) -> PathBuf {
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
         self.data.join("tmp").join(format!("{}.{number}", self.live.name()))
     }

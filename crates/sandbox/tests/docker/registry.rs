@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::rig::eventually;
-
 /// A registry of our own on a loopback port; it ends when dropped.
 pub(crate) struct Registry {
     process: Child,
@@ -30,10 +28,9 @@ impl Registry {
         let address = free_port();
         let process = serve(&program, folder.path(), address);
         let registry = Self { process, address, _folder: folder };
-        eventually("the registry listens", || async {
-            tokio::net::TcpStream::connect(address).await.is_ok()
-        })
-        .await;
+        while tokio::net::TcpStream::connect(address).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
         Some(registry)
     }
 }

@@ -12,11 +12,7 @@ const PROGRAMS: [&str; 5] = ["bash", "cat", "ls", "rm", "stat"];
 /// Writes `folder/image.tar` as `docker save` does, with the image `name` of two layers: the second hides a file and
 /// the content of a folder of the first.
 pub(crate) fn write(folder: &Path, name: &str) {
-    let layers = [base(), change()];
-    let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", sha(layer))).collect();
-    let env = ["PATH=/usr/bin:/bin", "FLAVOUR=small"];
-    let config =
-        serde_json::json!({ "config": { "Env": env }, "rootfs": { "diff_ids": diff_ids } }).to_string();
+    let (config, layers) = parts();
     let config_name = format!("{}.json", sha(config.as_bytes()));
     let names = ["base/layer.tar", "change/layer.tar"];
     let manifest =
@@ -28,6 +24,15 @@ pub(crate) fn write(folder: &Path, name: &str) {
     append(&mut archive, &config_name, config.as_bytes(), 0o644, 0);
     append(&mut archive, "manifest.json", manifest.as_bytes(), 0o644, 0);
     archive.finish().unwrap();
+}
+
+/// Its configuration and its layers, lowest first.
+pub(crate) fn parts() -> (String, [Vec<u8>; 2]) {
+    let layers = [base(), change()];
+    let diff_ids = layers.each_ref().map(|layer| format!("sha256:{}", sha(layer)));
+    let env = ["PATH=/usr/bin:/bin", "FLAVOUR=small"];
+    let config = serde_json::json!({ "config": { "Env": env }, "rootfs": { "diff_ids": diff_ids } });
+    (config.to_string(), layers)
 }
 
 fn sha(bytes: &[u8]) -> String {
