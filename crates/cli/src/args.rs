@@ -70,6 +70,12 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Prints the JSON schema of job files.
     Schema,
+    /// Writes the sandboxes' first process into a folder, from where a pod's containers start it.
+    #[command(hide = true)]
+    InstallGuest {
+        /// The folder.
+        folder: PathBuf,
+    },
 }
 
 /// `thresher run`.
@@ -95,7 +101,7 @@ pub(crate) struct RunArgs {
     /// Recorded model replies, used instead of an endpoint.
     #[arg(long, value_name = "FILE")]
     pub(crate) replay: Option<String>,
-    /// Sandbox backend: `embedded`, `docker` or `process`.
+    /// Sandbox backend: `embedded`, `docker`, `pods` or `process`.
     #[arg(short = 'b', long, value_name = "NAME")]
     pub(crate) backend: Option<String>,
     /// Folder of OCI layouts and `docker save` archives for the embedded backend.
@@ -177,7 +183,7 @@ pub(crate) struct WorkerArgs {
     /// Recorded model replies, used instead of an endpoint.
     #[arg(long, value_name = "FILE")]
     pub(crate) replay: Option<String>,
-    /// Sandbox backend: `embedded`, `docker` or `process`.
+    /// Sandbox backend: `embedded`, `docker`, `pods` or `process`.
     #[arg(short = 'b', long, value_name = "NAME")]
     pub(crate) backend: Option<String>,
     /// Folder of OCI layouts and `docker save` archives for the embedded backend.

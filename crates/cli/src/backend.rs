@@ -1,12 +1,14 @@
 //! Builds the sandbox backend that a job asks for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use thresher_core::run_spec::BackendName;
+use thresher_core::run_spec::{BackendName, PodsSpec};
 use thresher_core::{RunId, exit_code};
 use thresher_sandbox::docker::{Docker, DockerOptions};
 use thresher_sandbox::embedded::{Embedded, EmbeddedOptions, Isolation, RegistryOptions};
+use thresher_sandbox::pods::{Pods, PodsOptions};
 use thresher_sandbox::process::{Process, ProcessOptions};
 use thresher_sandbox::{Backend, SandboxError, StartOptions};
 
@@ -27,6 +29,7 @@ pub(crate) async fn build(job: &Job, cache: &Path, run: &RunId) -> Result<Built,
         BackendName::Docker => docker(job, cache, start).await,
         BackendName::Embedded => embedded(job, cache, start).await,
         BackendName::Process => process(cache, start),
+        BackendName::Pods => pods(job, start).await,
     };
     let built = built.map_err(unavailable)?;
     let removed = built.backend.reap().await.map_err(unavailable)?;
@@ -84,6 +87,58 @@ async fn embedded(job: &Job, cache: &Path, start: StartOptions) -> Result<Built,
 fn process(cache: &Path, start: StartOptions) -> Result<Built, SandboxError> {
     let options = ProcessOptions { data: cache.join("process"), start };
     Ok(Built { backend: Arc::new(Process::open(options)?), name: BackendName::Process })
+}
+
+async fn pods(job: &Job, start: StartOptions) -> Result<Built, SandboxError> {
+    let sandbox = &job.spec.sandbox;
+    let PodsSpec {
+        namespace,
+        image,
+        overrides,
+        network_enforced,
+        deadline_s,
+        schedule_limit_s,
+        start_limit_s,
+        creations_per_s,
+    } = &sandbox.pods;
+    let image = image.clone().or_else(|| variable("THRESHER_IMAGE")).ok_or_else(|| {
+        let nothing = "neither `sandbox.pods.image` nor THRESHER_IMAGE names the image that brings the guest";
+        SandboxError::Unsupported(nothing.into())
+    })?;
+    let usual = PodsOptions::new(namespace, image);
+    let options = PodsOptions {
+        kubeconfig: kubeconfig(),
+        pull: sandbox.pull,
+        registry_map: sandbox.registry_map.clone(),
+        overrides: overrides.clone(),
+        network_enforced: *network_enforced,
+        slot: slot(&start.incarnation),
+        generation: variable("THRESHER_GENERATION").and_then(|number| number.parse().ok()),
+        start,
+        deadline: Duration::from_secs(*deadline_s),
+        schedule_limit: Duration::from_secs(*schedule_limit_s),
+        start_limit: Duration::from_secs(*start_limit_s),
+        creations: (*creations_per_s, usual.creations.1),
+        ..usual
+    };
+    Ok(Built { backend: Arc::new(Pods::connect(options).await?), name: BackendName::Pods })
+}
+
+/// The file that says where the cluster is, where every client of Kubernetes looks for it. In a pod of the cluster there is
+/// none.
+fn kubeconfig() -> Option<PathBuf> {
+    let usual = || Some(PathBuf::from(variable("HOME")?).join(".kube/config")).filter(|path| path.is_file());
+    variable("KUBECONFIG").map(PathBuf::from).or_else(usual)
+}
+
+/// The worker slot: the index in a job of the cluster, whose next holder clears away what the last one left. Outside of one
+/// any number of processes may run side by side, so each is a slot of its own.
+fn slot(incarnation: &str) -> String {
+    variable("JOB_COMPLETION_INDEX").unwrap_or_else(|| format!("local-{}", &incarnation[..16]))
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 #[expect(clippy::print_stderr, reason = "running without isolation must be seen by whoever started it")]

@@ -36,7 +36,14 @@ pub(crate) fn run(args: Args) -> Result<i32, Failure> {
         Command::Grade(args) => grade::run(&args),
         Command::Doctor(args) => block_on(doctor::run(args)),
         Command::Schema => schema::run(),
+        Command::InstallGuest { folder } => install_guest(&folder),
     }
+}
+
+/// What a sandbox pod's first container does.
+fn install_guest(folder: &std::path::Path) -> Result<i32, Failure> {
+    thresher_sandbox::pods::install_guest(folder)?;
+    Ok(thresher_core::exit_code::OK)
 }
 
 fn block_on(work: impl Future<Output = Result<i32, Failure>>) -> Result<i32, Failure> {

@@ -104,7 +104,7 @@ pub struct PolicyIdentity {
 /// What can flip a verdict besides the patch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SandboxIdentity {
-    /// `docker`, `embedded` or `process`.
+    /// `docker`, `embedded`, `pods` or `process`.
     pub backend: String,
     /// `container`, `namespaces`, `user_namespaces` or `none`.
     pub isolation: String,

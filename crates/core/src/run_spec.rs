@@ -333,6 +333,9 @@ pub struct SandboxSpec {
     pub allow_process_fallback: bool,
     /// Resource limits of every sandbox.
     pub limits: LimitsSpec,
+    /// The cluster, for the backend `pods`.
+    #[serde(skip_serializing_if = "PodsSpec::is_default")]
+    pub pods: PodsSpec,
 }
 
 impl Default for SandboxSpec {
@@ -346,7 +349,54 @@ impl Default for SandboxSpec {
             images: None,
             allow_process_fallback: false,
             limits: LimitsSpec::default(),
+            pods: PodsSpec::default(),
         }
+    }
+}
+
+/// Sandboxes as pods of a Kubernetes cluster: where they are and what they are made from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PodsSpec {
+    /// Namespace of the sandboxes. Nothing else should live in it.
+    pub namespace: String,
+    /// Image that brings the sandbox's first process: thresher's own. If absent, the one that `THRESHER_IMAGE` names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What is merged into every sandbox's pod spec: objects key by key, lists of named things by their names. The
+    /// sandbox's own container is named `environment`.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub overrides: serde_json::Value,
+    /// Whether the cluster enforces network policies on pods that are labelled `thresher.dev/network: none`.
+    pub network_enforced: bool,
+    /// Seconds after which the cluster ends a sandbox, whatever it does.
+    pub deadline_s: u64,
+    /// Seconds that a sandbox may wait for a node.
+    pub schedule_limit_s: u64,
+    /// Seconds that a sandbox may take to start on its node, the pull of its image included.
+    pub start_limit_s: u64,
+    /// Sandboxes that one worker creates per second in the long run.
+    pub creations_per_s: f64,
+}
+
+impl Default for PodsSpec {
+    fn default() -> Self {
+        Self {
+            namespace: "thresher-sandboxes".into(),
+            image: None,
+            overrides: serde_json::Value::Null,
+            network_enforced: false,
+            deadline_s: 86_400,
+            schedule_limit_s: 600,
+            start_limit_s: 1_800,
+            creations_per_s: 10.0,
+        }
+    }
+}
+
+impl PodsSpec {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -360,6 +410,8 @@ pub enum BackendName {
     Docker,
     /// A plain process in its own directory: no isolation.
     Process,
+    /// Pods of a Kubernetes cluster, one for each sandbox.
+    Pods,
 }
 
 impl BackendName {
@@ -369,6 +421,7 @@ impl BackendName {
             Self::Embedded => "embedded",
             Self::Docker => "docker",
             Self::Process => "process",
+            Self::Pods => "pods",
         }
     }
 }

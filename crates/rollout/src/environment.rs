@@ -5,7 +5,7 @@
 //! which every later sandbox starts. The hidden tests are read out to the node's cache; only grading sandboxes get them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -30,8 +30,10 @@ const STAGE: &str = "/.thresher-hidden";
 /// An environment ready for rollouts.
 #[derive(Debug)]
 pub struct Environment {
-    /// The image with set-up and scrub done: what sandboxes start from.
+    /// The image with set-up and scrub done: what sandboxes start from. Without both where the backend keeps no layers.
     pub prepared: Prepared,
+    /// The set-up and scrub that every sandbox still needs.
+    repeated: Option<&'static str>,
     /// Digest of the pristine image.
     pub digest: String,
     /// The hidden tests as a tar, on the node's disk; `None` where the image holds none.
@@ -83,43 +85,64 @@ impl Environments {
         let pull_ms = started.elapsed().as_millis() as u64;
         let digest = pristine.digest.clone();
         let Some(recipe) = Recipe::of(task.family) else {
-            return Ok(Environment::new(pristine, digest, None, Vec::new(), pull_ms));
+            return Ok(Environment::new(pristine, None, digest, None, Vec::new(), pull_ms));
         };
         let key = layer_key(task.family, &digest);
         let (bundle, notes) =
             (self.cache.join(format!("hidden/{key}.tar")), self.cache.join(format!("hidden/{key}.notes")));
-        let known =
-            self.backend.derived(&pristine, &key).await.map_err(|error| fault(&error, Phase::Setup))?;
-        let prepared = match known {
-            Some(derived) if notes.is_file() => derived,
-            _ => self.derive(task, &pristine, &key, &recipe, &bundle, &notes).await?,
+        let (prepared, repeated) = if self.backend.keeps_layers() {
+            (self.layer(task, &pristine, &key, &recipe, &bundle, &notes).await?, None)
+        } else {
+            if !notes.is_file() {
+                let rehearsed = self.prepare_files(task, &pristine, &recipe, &bundle, &notes).await?;
+                rehearsed.close().await.map_err(|error| fault(&error, Phase::Setup))?;
+            }
+            (pristine, Some(recipe.script))
         };
         let deviations = std::fs::read_to_string(&notes).map_err(|error| disk_fault(&notes, &error))?;
         let deviations = deviations.lines().map(str::to_owned).collect();
         let hidden = bundle.is_file().then_some(bundle);
-        Ok(Environment::new(prepared, digest, hidden, deviations, pull_ms))
+        Ok(Environment::new(prepared, repeated, digest, hidden, deviations, pull_ms))
     }
 
-    /// Sets the pristine image up, reads the hidden tests out, scrubs, and keeps the result.
-    async fn derive(
+    /// The layer with set-up and scrub done, made if it is not there.
+    async fn layer(
         &self,
         task: &Task,
         pristine: &Prepared,
         key: &str,
         recipe: &Recipe,
-        bundle: &std::path::Path,
-        notes: &std::path::Path,
+        bundle: &Path,
+        notes: &Path,
     ) -> Result<Prepared, Fault> {
+        let set_up = |error| fault(&error, Phase::Setup);
+        match self.backend.derived(pristine, key).await.map_err(set_up)? {
+            Some(derived) if notes.is_file() => Ok(derived),
+            _ => {
+                let sandbox = self.prepare_files(task, pristine, recipe, bundle, notes).await?;
+                self.backend.derive(sandbox, pristine, key).await.map_err(set_up)
+            }
+        }
+    }
+
+    /// Sets the pristine image up in a sandbox, reads the hidden tests out, and scrubs.
+    async fn prepare_files(
+        &self,
+        task: &Task,
+        pristine: &Prepared,
+        recipe: &Recipe,
+        bundle: &Path,
+        notes: &Path,
+    ) -> Result<Sandbox, Fault> {
         let mut sandbox = self.start_pristine(task, pristine).await?;
         let report = run_script(&mut sandbox, recipe.script).await?;
         if let Some(tar) = read_bundle(&mut sandbox).await? {
             write_atomically(bundle, &tar).map_err(|error| disk_fault(bundle, &error))?;
         }
-        sandbox.remove(STAGE).await.map_err(|error| fault(&error, Phase::Setup))?;
-        sandbox.kill_all().await.map_err(|error| fault(&error, Phase::Setup))?;
+        clear(&mut sandbox).await?;
         // The notes are written last but before the layer: a layer with notes is known to be complete.
         write_atomically(notes, deviations(&report).as_bytes()).map_err(|error| disk_fault(notes, &error))?;
-        self.backend.derive(sandbox, pristine, key).await.map_err(|error| fault(&error, Phase::Setup))
+        Ok(sandbox)
     }
 
     async fn start_pristine(&self, task: &Task, pristine: &Prepared) -> Result<Sandbox, Fault> {
@@ -139,13 +162,29 @@ impl Environments {
 impl Environment {
     fn new(
         prepared: Prepared,
+        repeated: Option<&'static str>,
         digest: String,
         hidden: Option<PathBuf>,
         deviations: Vec<String>,
         pull_ms: u64,
     ) -> Self {
-        Self { prepared, digest, hidden, deviations, pull_ms, captured: OnceCell::new() }
+        Self { prepared, repeated, digest, hidden, deviations, pull_ms, captured: OnceCell::new() }
     }
+}
+
+impl Environment {
+    /// Does in a started sandbox what of set-up and scrub is not in what it was started from.
+    pub(crate) async fn complete(&self, sandbox: &mut Sandbox) -> Result<(), Fault> {
+        let Some(script) = self.repeated else { return Ok(()) };
+        run_script(sandbox, script).await?;
+        clear(sandbox).await
+    }
+}
+
+/// Removes what the set-up script left for reading out, and ends what it left running.
+async fn clear(sandbox: &mut Sandbox) -> Result<(), Fault> {
+    sandbox.remove(STAGE).await.map_err(|error| fault(&error, Phase::Setup))?;
+    sandbox.kill_all().await.map_err(|error| fault(&error, Phase::Setup))
 }
 
 /// How a family's image is made fit.

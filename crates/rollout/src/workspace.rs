@@ -69,6 +69,7 @@ impl Opening<'_> {
     /// Sets the task up in a started sandbox and takes the baseline.
     pub(crate) async fn set_up(&self, mut sandbox: Sandbox) -> Result<Workspace, Fault> {
         let set_up = |error| fault(&error, Phase::Setup);
+        self.environment.complete(&mut sandbox).await?;
         let workdir = sandbox.workdir().to_owned();
         for file in &self.task.environment.files {
             let mode = if file.executable { FileMode::Executable } else { FileMode::Plain };

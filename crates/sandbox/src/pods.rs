@@ -298,12 +298,14 @@ fn explain_creation(cluster: &Cluster, error: CallError) -> SandboxError {
     cluster.error("create a pod", error)
 }
 
+/// Whoever stops the relay from inside cuts the stream off without an end: that must show well before a request's
+/// own deadline.
 fn patience(away: Duration) -> Patience {
     Patience {
-        dial: Duration::from_secs(30),
+        dial: Duration::from_secs(15),
         away,
-        ping: Duration::from_secs(15),
-        silence: Duration::from_secs(45),
+        ping: Duration::from_secs(3),
+        silence: Duration::from_secs(9),
         pause: (Duration::from_millis(50), Duration::from_secs(5)),
     }
 }

@@ -55,7 +55,7 @@ impl Rig {
         let file = Kubeconfig::read_from(&kubeconfig).unwrap();
         let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
         let (client, registry) = (Client::try_from(config).unwrap(), Registry { address });
-        let namespace = format!("thresher-test-{}", std::process::id());
+        let namespace = "thresher-test".to_owned();
         static READY: OnceCell<(String, String)> = OnceCell::const_new();
         let (guest_image, small) = READY.get_or_init(|| make_ready(&client, &registry, &namespace)).await;
         Some(Self {
@@ -78,7 +78,7 @@ impl Rig {
             kubeconfig: Some(self.kubeconfig.clone()),
             guest_command: vec!["/thresher-guest".into(), "install".into()],
             start,
-            slot: number.to_string(),
+            slot: format!("{}-{number}", std::process::id()),
             ..PodsOptions::new(&self.namespace, &self.guest_image)
         }
     }
@@ -111,7 +111,10 @@ pub(crate) async fn whole_cluster() -> tokio::sync::RwLockWriteGuard<'static, ()
 async fn make_ready(client: &Client, registry: &Registry, namespace: &str) -> (String, String) {
     let metadata = ObjectMeta { name: Some(namespace.to_owned()), ..ObjectMeta::default() };
     let wanted = Namespace { metadata, ..Namespace::default() };
-    Api::all(client.clone()).create(&PostParams::default(), &wanted).await.unwrap();
+    match Api::all(client.clone()).create(&PostParams::default(), &wanted).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        created => drop(created.unwrap()),
+    }
     let folder = tempfile::tempdir().unwrap();
     let guest = std::fs::read(install_guest(folder.path()).unwrap()).unwrap();
     let mut tar = tar::Builder::new(Vec::new());
