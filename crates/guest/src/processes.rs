@@ -1,5 +1,7 @@
 //! The guest's children: reaping, and ending whole families of them.
 
+mod outer;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -68,6 +70,8 @@ impl Processes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Process {
     pid: i32,
+    /// Its number in `/proc`, which is another where that is an outer namespace's.
+    shown: i32,
     parent: i32,
     group: i32,
     session: i32,
@@ -168,7 +172,10 @@ fn living() -> Vec<Process> {
         return Vec::new();
     };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| *pid != own).filter_map(read_process).collect()
+    match outer::is_outer() {
+        true => outer::living(pids).into_iter().filter(|process| process.pid != own).collect(),
+        false => pids.filter(|pid| *pid != own).filter_map(read_process).collect(),
+    }
 }
 
 /// The parent of a process; 0 where that is not in this namespace.
@@ -191,6 +198,7 @@ fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
     let number = |index: usize| fields.get(index)?.parse::<i32>().ok();
     Some(Process {
         pid,
+        shown: pid,
         parent: number(1)?,
         group: number(2)?,
         session: number(3)?,
@@ -203,7 +211,7 @@ fn signal(process: Process, signal: Signal) {
     let Some(pid) = Pid::from_raw(process.pid) else { return };
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
         Ok(fd) => {
-            if read_process(process.pid).is_some_and(|now| now.started == process.started) {
+            if read_process(process.shown).is_some_and(|now| now.started == process.started) {
                 rustix::process::pidfd_send_signal(fd, signal).ok();
             }
         }
@@ -222,7 +230,7 @@ mod tests {
     #[test]
     fn stat_lines_are_read_whatever_the_name_is() {
         let tail = "S 3 4 5 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 0 0";
-        let process = Process { pid: 9, parent: 3, group: 4, session: 5, started: 777 };
+        let process = Process { pid: 9, shown: 9, parent: 3, group: 4, session: 5, started: 777 };
         for (name, expected) in [
             ("(bash)", Some(process)),
             ("(a) Z 1 1 1)", Some(process)),
@@ -238,7 +246,8 @@ mod tests {
 
     #[test]
     fn a_family_is_the_session_the_group_and_the_descendants() {
-        let process = |pid, parent, group, session| Process { pid, parent, group, session, started: 1 };
+        let process =
+            |pid, parent, group, session| Process { pid, shown: pid, parent, group, session, started: 1 };
         let family = Family::new(Root::Command(10));
         let seen = HashMap::from([(12, ())]);
         for (candidate, expected) in [

@@ -6,7 +6,8 @@
 //! mount and no file; cgroups are removed by the launcher, and what a killed launcher left by the next reap.
 //!
 //! Two variants: root namespaces (`CAP_SYS_ADMIN`) run images and the machine's own programs; user namespaces run the
-//! latter only. A [`probe()`] tries the real sequence and says which are possible.
+//! latter, and images where this process is root in a container, with that container's usual capabilities. A
+//! [`probe()`] tries the real sequence and says which are possible.
 
 mod archive;
 mod cgroup;
@@ -15,8 +16,10 @@ pub(crate) mod host_view;
 mod images;
 pub(crate) mod launcher;
 pub(crate) mod live;
+mod mounter;
 pub(crate) mod node;
 mod oci;
+mod place;
 pub(crate) mod plan;
 mod probe;
 mod reference;
@@ -45,6 +48,8 @@ use host_view::HostView;
 use images::Images;
 use launcher::{Launcher, os};
 use live::{Fate, Live};
+use mounter::Mounter;
+use place::Place;
 use plan::{Common, Variant};
 pub use probe::{ProbeReport, probe};
 pub use registry::RegistryOptions;
@@ -89,6 +94,8 @@ pub struct Embedded {
     cgroups: Option<Arc<Cgroups>>,
     images: Arc<Images>,
     registry: Option<Registry>,
+    /// Why no image can be run, where none can.
+    no_images: Option<String>,
     /// One preparation per image.
     prepared: Mutex<HashMap<String, Arc<OnceCell<Prepared>>>>,
     records: Mutex<HashMap<String, Record>>,
@@ -106,10 +113,11 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    fn open(data: &Path, live: Arc<Live>) -> Result<Arc<Self>, SandboxError> {
+    fn open(data: &Path, live: Arc<Live>, mounter: Mounter) -> Result<Arc<Self>, SandboxError> {
         let data = data.canonicalize().map_err(|error| os(&format!("open {}", data.display()), error))?;
         let guest = guest::install(&data.join("guest")).map_err(|error| os("install the guest", error))?;
-        let store = Store::open(&data, live.clone()).map_err(|error| os("open the layer store", error))?;
+        let store =
+            Store::open(&data, live.clone(), mounter).map_err(|error| os("open the layer store", error))?;
         Ok(Arc::new(Self { data, guest, live, store: Arc::new(store) }))
     }
 }
@@ -126,16 +134,17 @@ impl Embedded {
         let live = Arc::new(claimed.map_err(|error| os(&format!("claim {}", data.display()), error))?);
         let (report, cgroups) = probe::probe_with(&data, &live).await?;
         let variant = report.variant(isolation)?;
-        let parts = Parts::open(&data, live)?;
+        let parts = Parts::open(&data, live, Mounter::of(variant.users))?;
         // As a user, the cgroups of root are of no use: only what was tried counts.
         let cgroups = cgroups.filter(|_| variant.users == Users::Host || report.root.is_err());
+        let no_images = report.images(variant.users).err();
         let why = report.cgroups.and_then(|()| match &cgroups {
             Some(_) => Ok(()),
             None => Err("user namespaces were asked for".into()),
         });
         let registry = registry.map(|options| Registry::new(options, &parts.data, parts.store.clone()));
         let registry = registry.transpose().map_err(|error| os("make a folder for pulled images", error))?;
-        Ok(Self { registry, ..Self::assemble(parts, variant, cgroups, why, images) })
+        Ok(Self { no_images, registry, ..Self::assemble(parts, variant, cgroups, why, images) })
     }
 
     fn assemble(
@@ -160,6 +169,7 @@ impl Embedded {
             cgroups,
             images: Arc::new(Images::new(images)),
             registry: None,
+            no_images: None,
             prepared: Mutex::default(),
             records: Mutex::default(),
             running: Mutex::default(),
@@ -173,11 +183,8 @@ impl Embedded {
     }
 
     async fn unpack(&self, reference: &str) -> Result<Prepared, SandboxError> {
-        if self.common.variant.users == Users::Namespace {
-            return Err(SandboxError::Unsupported(format!(
-                "image {reference} needs namespaces as root, since its files belong to several users: run as root, or \
-                 use the docker backend"
-            )));
+        if let Some(why) = &self.no_images {
+            return Err(SandboxError::Unsupported(format!("image {reference} cannot be run: {why}")));
         }
         let (images, store, name) = (self.images.clone(), self.parts.store.clone(), reference.to_owned());
         let data = self.parts.data.clone();
@@ -362,8 +369,12 @@ fn layer_error(data: &Path, action: &str, error: io::Error) -> SandboxError {
     match error.kind() {
         io::ErrorKind::PermissionDenied if node::is_overlay(data) => SandboxError::Unsupported(format!(
             "failed to {action}: {} is on an overlay, as a container's own files are, which cannot hold layers with \
-             removed files; put the data folder on a volume",
-            data.display()
+             removed files; {}",
+            data.display(),
+            match Place::look() {
+                Place::Pod => format!("mount an emptyDir at {} or above it", data.display()),
+                Place::Machine => "put the data folder on a volume".into(),
+            }
         )),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             SandboxError::DiskFull(format!("failed to {action}: {error}"))

@@ -6,6 +6,8 @@
     reason = "helpers of tests fail as tests do, and say what they skip"
 )]
 
+#[path = "embedded/container.rs"]
+mod container;
 #[path = "embedded/image.rs"]
 mod image;
 #[path = "docker/registry.rs"]
@@ -23,7 +25,8 @@ use thresher_sandbox::{Backend, Prepared, SandboxError, SandboxSpec, StartOption
 
 use registry::{Refusing, Registry};
 
-use rig::{bash, eventually, fails, is_running, mark, names, says, spec};
+use container::Data;
+use rig::{Keeper, bash, eventually, fails, is_running, mark, names, says, spec};
 
 fn options(data: &Path, isolation: Isolation) -> EmbeddedOptions {
     EmbeddedOptions {
@@ -36,15 +39,28 @@ fn options(data: &Path, isolation: Isolation) -> EmbeddedOptions {
 
 /// Every variant that this machine allows, each over a data folder of its own.
 async fn variants() -> Vec<(tempfile::TempDir, Embedded)> {
+    variants_with(None).await
+}
+
+async fn variants_with(images: Option<&Path>) -> Vec<(tempfile::TempDir, Embedded)> {
     let mut found = Vec::new();
     for isolation in [Isolation::Root, Isolation::User] {
         let data = tempfile::tempdir().unwrap();
-        match Embedded::open(options(data.path(), isolation)).await {
+        let images = images.map(Path::to_owned);
+        match Embedded::open(EmbeddedOptions { images, ..options(data.path(), isolation) }).await {
             Ok(backend) => found.push((data, backend)),
             Err(error) => println!("skipped {isolation:?}: {error}"),
         }
     }
+    if let Ok(only) = std::env::var(container::ISOLATION) {
+        assert!(found.len() == 1 && found[0].1.isolation() == only, "{only} alone are expected");
+    }
     found
+}
+
+fn is_on_overlay(folder: &Path) -> bool {
+    const OVERLAY: u64 = 0x794c_7630;
+    rustix::fs::statfs(folder).unwrap().f_type as u64 == OVERLAY
 }
 
 async fn host_spec(backend: &Embedded) -> SandboxSpec {
@@ -227,14 +243,23 @@ async fn a_derived_layer_holds_what_was_written_and_removed() {
 
 #[tokio::test]
 async fn an_image_of_an_archive_runs() {
-    let (data, images) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let images = tempfile::tempdir().unwrap();
     image::write(images.path(), "small:1");
-    let options =
-        EmbeddedOptions { images: Some(images.path().to_owned()), ..options(data.path(), Isolation::Root) };
-    let backend = match Embedded::open(options).await {
-        Ok(backend) => backend,
-        Err(error) => return println!("skipped: {error}"),
-    };
+    for (data, backend) in variants_with(Some(images.path())).await {
+        if !rustix::process::geteuid().is_root() {
+            let error = backend.prepare(&ImageRef::Registry("small:1".into())).await.unwrap_err();
+            assert!(error.to_string().contains("several users"), "{error}");
+            continue;
+        }
+        if is_on_overlay(data.path()) {
+            println!("skipped: the data folder is among a container's own files");
+            continue;
+        }
+        runs_the_small_image(&backend).await;
+    }
+}
+
+async fn runs_the_small_image(backend: &Embedded) {
     let reference = ImageRef::Registry("docker.io/library/small:1".into());
     let prepared = backend.prepare(&reference).await.unwrap();
     assert!(prepared.pulled_bytes > 0 && prepared.digest.starts_with("sha256:"), "{prepared:?}");
@@ -243,12 +268,21 @@ async fn an_image_of_an_archive_runs() {
 
     let mut sandbox = backend.start(&spec(prepared.clone())).await.unwrap();
     assert_eq!(says(&mut sandbox, "ls /data /opaque").await, "/data:\nkept\n\n/opaque:\nhigh");
-    assert_eq!(says(&mut sandbox, "stat -c '%u %a' /data/kept; pwd").await, "1234 640\n/testbed");
+    assert_eq!(
+        says(&mut sandbox, "stat -c '%u %a' /data/kept /usr/bin/rm; pwd").await,
+        "1234 640\n0 755\n/testbed"
+    );
     assert_eq!(says(&mut sandbox, "cat /etc/hostname; rm /data/kept; echo new > /data/new").await, "sandbox");
+    says(&mut sandbox, "rm -r /opaque && mkdir /opaque && chown 77:78 /opaque /data/new").await;
     let changed = backend.derive(sandbox, &prepared, "changed").await.unwrap();
-    for (prepared, expected) in [(changed, "new"), (prepared, "kept")] {
+    for (prepared, expected) in
+        [(changed, "/data:\nnew\n\n/opaque:"), (prepared, "/data:\nkept\n\n/opaque:\nhigh")]
+    {
         let mut sandbox = backend.start(&spec(prepared)).await.unwrap();
-        assert_eq!(says(&mut sandbox, "ls /data").await, expected);
+        assert_eq!(says(&mut sandbox, "ls /data /opaque").await, expected);
+        if expected.contains("new") {
+            assert_eq!(says(&mut sandbox, "stat -c '%u:%g' /data/new /opaque").await, "77:78\n77:78");
+        }
         sandbox.close().await.unwrap();
     }
 }
@@ -331,14 +365,86 @@ fn options_of(data: &tempfile::TempDir) -> EmbeddedOptions {
 }
 
 #[tokio::test]
-async fn an_image_needs_root_namespaces() {
-    let data = tempfile::tempdir().unwrap();
-    let backend = match Embedded::open(options(data.path(), Isolation::User)).await {
-        Ok(backend) => backend,
-        Err(error) => return println!("skipped: {error}"),
-    };
-    let error = backend.prepare(&ImageRef::Registry("a".into())).await.unwrap_err();
-    assert!(error.to_string().contains("run as root"), "{error}");
+async fn nobody_inside_reads_what_the_runner_keeps() {
+    // Prints what of any process but the sandbox's own can be opened. Its own are those that share its root.
+    let script = "read -r _ _ _ guest _ < /proc/self/stat; for process in /proc/[0-9]*; do
+        [ $process/root/ -ef / ] && continue
+        for file in environ auxv maps io syscall mem root/ cwd/ exe fd/0 fd/1 fd/2 task/${process#/proc/}/environ; do
+            case $file in
+                */) ls $process/$file > /dev/null 2>&1 && echo $process/$file ;;
+                fd/*|exe) readlink $process/$file ;;
+                mem) (: < $process/$file) 2>/dev/null && echo $process/$file ;;
+                *) head -c 1 $process/$file 2>/dev/null | grep -qa . && echo $process/$file ;;
+            esac
+        done
+        [ $process = /proc/$guest ] && continue
+        (echo 1000 > $process/oom_score_adj) 2>/dev/null && echo $process/oom_score_adj
+    done; true";
+    for (_data, backend) in variants().await {
+        // A process of the runner's, with a secret as the runner itself has them.
+        let keeper = Keeper::start();
+        let mut sandbox = backend.start(&host_spec(&backend).await).await.unwrap();
+        let mut other = backend.start(&host_spec(&backend).await).await.unwrap();
+        says(&mut other, "(KEY=of-another-sandbox setsid sleep 1000 > /dev/null 2>&1 &)").await;
+        assert_eq!(says(&mut sandbox, script).await, "");
+        let found = "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c ^KEY=; true";
+        assert_eq!(says(&mut sandbox, found).await, "0");
+        other.close().await.unwrap();
+        sandbox.close().await.unwrap();
+        drop(keeper);
+    }
+}
+
+#[tokio::test]
+async fn everything_holds_in_a_container_without_privileges() {
+    if std::env::var(container::ISOLATION).is_ok() || !container::is_possible() {
+        return;
+    }
+    let only = format!("{}=user_namespaces", container::ISOLATION);
+    let tests = ["/program", "--test-threads", "2", "--nocapture"];
+    let unconfined =
+        ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "-e", &only];
+    for (options, data) in [
+        (&[][..], Data::Memory),
+        (&["--security-opt", "no-new-privileges"], Data::Volume),
+        (&["--security-opt", "systempaths=unconfined"], Data::Volume),
+        (&[], Data::Own),
+    ] {
+        let output = container::run(&[&unconfined, options].concat(), data, &tests);
+        let words = container::words(&output);
+        println!("{data:?} {options:?}: {words}");
+        assert!(output.status.success(), "{data:?} {options:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_setting() {
+    if std::env::var(container::ISOLATION).is_ok() || !container::is_possible() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let pod = folder.path().join("hosts");
+    std::fs::write(&pod, "# Kubernetes-managed hosts file.\n127.0.0.1 localhost\n").unwrap();
+    let hosts = format!("{}:/etc/hosts", pod.display());
+    let free = ["--security-opt", "seccomp=unconfined"];
+    let filtered = [][..].as_ref();
+    for (options, data, machine, in_pod) in [
+        (filtered, Data::Volume, "--security-opt seccomp=unconfined", "seccompProfile: {type: Unconfined}"),
+        (
+            &[&free[..], &["--cap-drop", "SETUID"]].concat(),
+            Data::Volume,
+            "--cap-add SETUID",
+            "capabilities.add: [SETUID]",
+        ),
+        (&[&free[..], &["--user", "1000"]].concat(), Data::Memory, "run as root", "runAsUser: 0"),
+        (&free, Data::Own, "put the data folder on a volume", "mount an emptyDir at /data"),
+    ] {
+        for (place, expected) in [(&[][..], machine), (&["-v", &hosts], in_pod)] {
+            let test = ["/program", "--exact", "the_probe_finds_what_can_be_had", "--nocapture"];
+            let words = container::words(&container::run(&[options, place].concat(), data, &test));
+            assert!(words.contains(expected), "{options:?} {place:?}: {words}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::process::Command;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::UnshareFlags;
 
-use super::plan::{Folder, Limit, Link, Namespaces, NetworkNamespace, SmallFile};
+use super::plan::{Folder, Limit, Link, Namespaces, NetworkNamespace, ProcMount, SmallFile};
 use super::report::{At, Failure, Step};
 use super::{cgroup, devices, loopback, mounts, privilege, procfs, root, supervise};
 
@@ -26,6 +26,9 @@ pub(super) fn become_first_process(
     supervise::wait_for_go(&link)?;
     cgroup::join(&spec.cgroups)?;
     own_cgroup_view();
+    if spec.proc == ProcMount::Outer {
+        first_to_be_killed();
+    }
     // By its path: the link of /proc leads to the mount outside, which cannot be copied from here.
     let own_path = std::env::current_exe().at(Step::Exec, || "own path")?;
     let guest = mounts::read_only_copy(&own_path)?;
@@ -55,6 +58,13 @@ fn own_cgroup_view() {
     // SAFETY: CLONE_FILES is not among the flags.
     let result = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) };
     result.ok();
+}
+
+/// Makes everything inside the OOM killer's first choice, before the runner. The guest, who does so for its children
+/// alone, cannot where `/proc` is read-only.
+fn first_to_be_killed() {
+    // Raising needs no privilege; where there is no such file, the kernel chooses by itself.
+    fs::write("/proc/self/oom_score_adj", "1000").ok();
 }
 
 fn make_inside(spec: &Namespaces) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, XattrFlags, openat, removexattr, setxattr};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::process::{fchdir, pivot_root};
 
@@ -80,7 +80,19 @@ fn mount_layers(spec: &Namespaces, folder: &Path, names: &[String]) -> Result<()
         let detail = format!("{} has a comma, colon or backslash in it", base.display());
         return Err(Failure { step: Step::Root, errno: 0, detail });
     }
+    if spec.users == Users::Namespace {
+        has_user_attributes(Path::new(&upper))?;
+    }
     mounts::overlay(names, &upper, &work, &inside_base("root"), spec.users == Users::Namespace)
+}
+
+/// Tries the attributes by which an overlay in a user namespace marks emptied folders. Without them, which tmpfs has
+/// since Linux 6.6, it mounts all the same, but making a folder in a removed one's place fails.
+fn has_user_attributes(folder: &Path) -> Result<(), Failure> {
+    const NAME: &str = "user.thresher";
+    setxattr(folder, NAME, b"y", XattrFlags::empty())
+        .and_then(|()| removexattr(folder, NAME))
+        .at(Step::Root, || "user attributes on tmpfs")
 }
 
 /// Makes the working directory the root and forgets everything else.

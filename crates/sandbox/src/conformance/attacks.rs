@@ -31,8 +31,9 @@ pub async fn command_ends_with_its_family(subject: &Subject<'_>) -> Shown {
     let script = "for i in 1 2 3 4 5; do setsid bash -c 'trap \"\" TERM HUP INT; while :; do sleep 0.01; done' & done; true";
     sandbox.run(&bash(script)).await?;
     sandbox.kill_all().await?;
-    let count = "n=0; for stat in /proc/[0-9]*/stat; do read -r _ _ _ parent _ 2>/dev/null < $stat &&
-        [ \"$parent\" = $PPID ] && n=$((n + 1)); done; echo $n";
+    // The number of the guest, as this /proc has it.
+    let count = "read -r _ _ _ guest _ < /proc/self/stat; n=0; for stat in /proc/[0-9]*/stat; do read -r _ _ _ parent _ 2>/dev/null < $stat &&
+        [ \"$parent\" = $guest ] && n=$((n + 1)); done; echo $n";
     same(
         "the guest's children, this command among them",
         text(&sandbox.run(&bash(count)).await?),

@@ -159,7 +159,11 @@ impl Common {
             list.push("user namespace: files of users that are not mapped show owner 65534".into());
         }
         if self.variant.proc == ProcMount::Outer {
-            list.push("/proc is the outer container's, read-only".into());
+            list.push(
+                "/proc is the outer container's, read-only, with other numbers: the command lines of its processes, \
+                 other sandboxes' among them, can be read"
+                    .into(),
+            );
         }
         if spec.network == Network::Full {
             list.push("the machine's network is shared, with the services on its loopback interface".into());

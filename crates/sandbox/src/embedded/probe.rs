@@ -9,19 +9,24 @@ use thresher_guest::launch::{ProcMount, Users};
 
 use super::cgroup::Cgroups;
 use super::live::Live;
+use super::mounter::Mounter;
+use super::place::{Place, single_user};
 use super::plan::Variant;
-use super::{Embedded, Isolation, Parts};
-use crate::{Prepared, SandboxError, SandboxSpec};
+use super::store::{Record, trial};
+use super::{Embedded, Isolation, Parts, blocking, layer_error};
+use crate::{Prepared, Sandbox, SandboxError, SandboxSpec};
 
 /// What this machine lets us do. Errors are texts with cause and remedy.
 #[derive(Clone, Debug)]
 pub struct ProbeReport {
     /// Namespaces as root: all features.
     pub root: Result<(), String>,
-    /// User namespaces: the machine's programs, but no images.
+    /// User namespaces: the machine's programs.
     pub user: Result<(), String>,
     /// Cgroups of the sandboxes' own. Without them memory is only limited per process.
     pub cgroups: Result<(), String>,
+    /// Images in user namespaces.
+    pub user_images: Result<(), String>,
     pub(super) proc: ProcMount,
 }
 
@@ -36,6 +41,18 @@ impl ProbeReport {
         match (&self.root, &self.user) {
             (Err(root), Err(user)) => Some(format!("namespaces as root: {root}\nuser namespaces: {user}")),
             _ => None,
+        }
+    }
+
+    /// Whether images can be run with the best isolation that can be had.
+    pub fn has_images(&self) -> Result<(), String> {
+        self.images(if self.root.is_ok() { Users::Host } else { Users::Namespace })
+    }
+
+    pub(super) fn images(&self, users: Users) -> Result<(), String> {
+        match users {
+            Users::Host => Ok(()),
+            Users::Namespace => self.user_images.clone(),
         }
     }
 
@@ -69,21 +86,19 @@ pub(super) async fn probe_with(
     data: &Path,
     live: &Arc<Live>,
 ) -> Result<(ProbeReport, Option<Arc<Cgroups>>), SandboxError> {
-    let parts = Parts::open(data, live.clone())?;
+    let parts = Parts::open(data, live.clone(), Mounter::Namespace)?;
     let cgroups = Cgroups::open(data, live).map(Arc::new);
     let mut report = ProbeReport {
         root: Ok(()),
         user: Ok(()),
+        user_images: Ok(()),
         cgroups: cgroups.as_ref().map(drop).map_err(String::clone),
         proc: ProcMount::Fresh,
     };
     let mut cgroups = cgroups.ok();
     report.root = match has_admin() {
         true => try_with_cgroups(&parts, Users::Host, &mut cgroups, &mut report.cgroups).await,
-        false => Err(
-            "this process has no CAP_SYS_ADMIN: run as root, or in a container with `--cap-add SYS_ADMIN --security-opt seccomp=unconfined`"
-                .into(),
-        ),
+        false => Err(without_admin(Place::look()).into()),
     };
     if report.root.is_err() {
         report.user = try_user(&parts, &mut cgroups, &mut report).await;
@@ -91,12 +106,30 @@ pub(super) async fn probe_with(
         report.user =
             try_one(&parts, Variant { users: Users::Namespace, proc: ProcMount::Fresh }, None).await;
     }
+    let variant = Variant { users: Users::Namespace, proc: report.proc };
+    report.user_images = match &report.user {
+        Ok(()) => try_images(&parts, variant).await,
+        Err(why) => Err(why.clone()),
+    };
     Ok((report, cgroups))
 }
 
 fn has_admin() -> bool {
     let sets = rustix::thread::capabilities(None);
     sets.is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
+}
+
+fn without_admin(place: Place) -> &'static str {
+    match place {
+        Place::Pod => {
+            "this process has no CAP_SYS_ADMIN: where user namespaces do not do, set `hostUsers: false` in the pod and \
+             `securityContext.capabilities.add: [SYS_ADMIN]` for the worker's container"
+        }
+        Place::Machine => {
+            "this process has no CAP_SYS_ADMIN: run as root, or in a container with `--cap-add SYS_ADMIN \
+             --security-opt seccomp=unconfined`"
+        }
+    }
 }
 
 /// With a `/proc` of its own, else with the outer one.
@@ -140,11 +173,48 @@ async fn try_with_cgroups(
 
 async fn try_one(parts: &Arc<Parts>, variant: Variant, cgroups: Option<Arc<Cgroups>>) -> Result<(), String> {
     let embedded = Embedded::assemble(parts.clone(), variant, cgroups, Err("not asked for".into()), None);
-    let spec = SandboxSpec {
+    let sandbox = embedded.start_one(&spec(ImageRef::Host, super::HOST)).await.map_err(in_words)?;
+    sandbox.close().await.map_err(in_words)
+}
+
+/// Unpacks a small image, runs it in a user namespace and looks whether its layers are what they should be.
+async fn try_images(parts: &Arc<Parts>, variant: Variant) -> Result<(), String> {
+    const HANDLE: &str = "trial";
+    if let Some(why) = single_user(Place::look()) {
+        return Err(why);
+    }
+    let (store, data) = (parts.store.clone(), parts.data.clone());
+    let layers = blocking(move || {
+        store.add_trial().map_err(|error| layer_error(&data, "unpack the layers of a trial", error))
+    });
+    let layers = layers.await.map_err(in_words)?;
+    let embedded = Embedded::assemble(parts.clone(), variant, None, Err("not asked for".into()), None);
+    embedded.remember(HANDLE.into(), Record { layers, digest: String::new(), env: Default::default() });
+    let image = ImageRef::Registry(HANDLE.into());
+    let mut sandbox = embedded.start_one(&spec(image, HANDLE)).await.map_err(in_words)?;
+    let seen = is_as_unpacked(&mut sandbox).await.map_err(in_words);
+    sandbox.close().await.map_err(in_words)?;
+    match seen? {
+        true => Ok(()),
+        false => {
+            Err("overlays in user namespaces show files that a layer removes: Linux 5.11 or newer is needed"
+                .into())
+        }
+    }
+}
+
+async fn is_as_unpacked(sandbox: &mut Sandbox) -> Result<bool, SandboxError> {
+    let kept = sandbox.stat(trial::KEPT).await?.is_some();
+    let removed = sandbox.stat(trial::REMOVED).await?.is_none();
+    Ok(kept && removed && sandbox.list(trial::EMPTIED, 1, false, 1).await?.is_empty())
+}
+
+fn spec(image: ImageRef, handle: &str) -> SandboxSpec {
+    SandboxSpec {
         prepared: Prepared {
-            image: ImageRef::Host,
+            image,
             digest: String::new(),
-            handle: super::HOST.into(),
+            handle: handle.into(),
             env: Default::default(),
             pulled_bytes: 0,
         },
@@ -152,9 +222,7 @@ async fn try_one(parts: &Arc<Parts>, variant: Variant, cgroups: Option<Arc<Cgrou
         network: Network::None,
         limits: LimitsSpec::default(),
         labels: Default::default(),
-    };
-    let sandbox = embedded.start_one(&spec).await.map_err(in_words)?;
-    sandbox.close().await.map_err(in_words)
+    }
 }
 
 fn in_words(error: SandboxError) -> String {

@@ -3,6 +3,8 @@
 //! A layer is a folder named by its content, made under a temporary name and renamed when it is whole: a kill leaves
 //! no half layer, only a temporary one that the reaper of a later start removes.
 
+pub(super) mod trial;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufReader, Read};
@@ -15,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::archive::{StoredImage, broken};
 use super::live::{Fate, Live};
+use super::mounter::Mounter;
 use super::oci::Config;
 use super::{tree, unpack};
 
@@ -24,6 +27,7 @@ const NAME_LENGTH: usize = 40;
 /// Layers and image records in a data folder.
 pub(super) struct Store {
     data: PathBuf,
+    mounter: Mounter,
     live: Arc<Live>,
     temporaries: AtomicU64,
 }
@@ -40,17 +44,17 @@ pub(super) struct Record {
 }
 
 impl Store {
-    /// Opens or makes a store.
-    pub(super) fn open(data: &Path, live: Arc<Live>) -> io::Result<Self> {
-        for folder in ["layers", "images", "tmp", "mnt"] {
+    /// Opens or makes a store of layers for `mounter`.
+    pub(super) fn open(data: &Path, live: Arc<Live>, mounter: Mounter) -> io::Result<Self> {
+        for folder in [mounter.layers(), mounter.images(), "tmp", "mnt"] {
             fs::create_dir_all(data.join(folder))?;
         }
-        Ok(Self { data: data.to_owned(), live, temporaries: AtomicU64::new(0) })
+        Ok(Self { data: data.to_owned(), mounter, live, temporaries: AtomicU64::new(0) })
     }
 
     /// The folder of the layers.
     pub(super) fn layers(&self) -> PathBuf {
-        self.data.join("layers")
+        self.data.join(self.mounter.layers())
     }
 
     /// An empty folder for sandboxes to mount on.
@@ -65,7 +69,7 @@ impl Store {
     }
 
     fn record_path(&self, handle: &str) -> PathBuf {
-        self.data.join("images").join(format!("{handle}.json"))
+        self.data.join(self.mounter.images()).join(format!("{handle}.json"))
     }
 
     fn keep(&self, handle: &str, record: &Record) -> io::Result<()> {
@@ -108,7 +112,7 @@ impl Store {
         let mut layers = Vec::new();
         for (diff_id, file) in diff_ids.iter().zip(&image.layers) {
             let name = layer_name(diff_id)?;
-            unpacked += self.add_layer(&name, |folder| unpack_layer(image, file, diff_id, folder))?;
+            unpacked += self.add_layer(&name, |folder| self.unpack_layer(image, file, diff_id, folder))?;
             // A layer that comes twice counts at its upper place; overlays refuse one that is named twice.
             layers.retain(|lower| *lower != name);
             layers.push(name);
@@ -129,6 +133,28 @@ impl Store {
         let record = Record { layers: [vec![name], base.layers].concat(), ..base };
         self.keep(handle, &record)?;
         Ok(record)
+    }
+
+    /// Unpacks a layer, plain or compressed, and checks that it is what its hash says.
+    fn unpack_layer(&self, image: &StoredImage, file: &str, diff_id: &str, folder: &Path) -> io::Result<u64> {
+        let mut stream =
+            Hashing { inner: decompressed(image.source.file(file)?)?, hash: Sha256::new(), bytes: 0 };
+        unpack::unpack(&mut stream, folder, self.mounter)?;
+        // The hash is over the padding, too, which the archive's reader leaves.
+        io::copy(&mut stream, &mut io::sink())?;
+        let found = format!("sha256:{}", hex(&stream.hash.finalize()));
+        if found != diff_id {
+            return Err(broken(format!("layer {file} has the hash {found} instead of {diff_id}")));
+        }
+        Ok(stream.bytes)
+    }
+
+    /// Two layers, topmost first, of which the upper hides a file and a folder's content of the lower.
+    pub(super) fn add_trial(&self) -> io::Result<Vec<String>> {
+        for (name, archive) in [("trial-low", trial::low()?), ("trial-high", trial::high()?)] {
+            self.add_layer(name, |folder| unpack::unpack(&archive[..], folder, self.mounter).map(|()| 0))?;
+        }
+        Ok(vec!["trial-high".into(), "trial-low".into()])
     }
 
     /// Makes the layer `name` by `fill` unless it is there. Whoever is first wins, also between processes.
@@ -189,20 +215,6 @@ fn layer_name(diff_id: &str) -> io::Result<String> {
         .filter(|hash| hash.bytes().all(|letter| letter.is_ascii_digit() || (b'a'..=b'f').contains(&letter)));
     let hash = hash.ok_or_else(|| broken(format!("{diff_id:?} is no layer's hash")))?;
     Ok(hash[..NAME_LENGTH].to_owned())
-}
-
-/// Unpacks a layer, plain or compressed, and checks that it is what its hash says.
-fn unpack_layer(image: &StoredImage, file: &str, diff_id: &str, folder: &Path) -> io::Result<u64> {
-    let mut stream =
-        Hashing { inner: decompressed(image.source.file(file)?)?, hash: Sha256::new(), bytes: 0 };
-    unpack::unpack(&mut stream, folder)?;
-    // The hash is over the padding, too, which the archive's reader leaves.
-    io::copy(&mut stream, &mut io::sink())?;
-    let found = format!("sha256:{}", hex(&stream.hash.finalize()));
-    if found != diff_id {
-        return Err(broken(format!("layer {file} has the hash {found} instead of {diff_id}")));
-    }
-    Ok(stream.bytes)
 }
 
 fn decompressed(stream: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
 
 use super::archive::broken;
+use super::mounter::Mounter;
 use super::tree::remove_entry;
 
 const WHITEOUT: &[u8] = b".wh.";
@@ -25,13 +26,13 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Other names of a former storage driver, without meaning for anybody else.
 const DRIVER_FILES: &[u8] = b".wh..wh.";
 
-/// Unpacks the tar stream into the existing, empty folder `root`.
+/// Unpacks the tar stream into the existing, empty folder `root`, as a layer for `mounter`.
 ///
 /// # Errors
 /// `InvalidData` where the archive is at fault, else what the file system says.
-pub(super) fn unpack(stream: impl Read, root: &Path) -> io::Result<()> {
+pub(super) fn unpack(stream: impl Read, root: &Path, mounter: Mounter) -> io::Result<()> {
     let root = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut layer = Layer { root, parent: None, folder_times: Vec::new() };
+    let mut layer = Layer { root, mounter, parent: None, folder_times: Vec::new() };
     for entry in Archive::new(stream).entries().map_err(damaged)? {
         layer.unpack_entry(&mut entry.map_err(damaged)?)?;
     }
@@ -41,6 +42,7 @@ pub(super) fn unpack(stream: impl Read, root: &Path) -> io::Result<()> {
 /// A layer in the making.
 struct Layer {
     root: OwnedFd,
+    mounter: Mounter,
     /// The folder that the last entry went to: most follow one another in the same.
     parent: Option<(PathBuf, OwnedFd)>,
     /// Set at the end, since every new entry changes its folder's.
@@ -60,7 +62,7 @@ impl Layer {
         };
         let parent = self.folder(folder)?;
         if name.as_bytes().starts_with(WHITEOUT) {
-            return whiteout(&parent, name, || self.reopen(folder));
+            return whiteout(&parent, name, self.mounter, || self.reopen(folder));
         }
         let attributes = Attributes::of(entry)?;
         self.make(entry, kind, &parent, &path)?;
@@ -199,12 +201,17 @@ fn make_room(parent: &OwnedFd, name: &OsStr, for_folder: bool) -> io::Result<boo
 }
 
 /// Hides a name of the layers below, or all of them.
-fn whiteout(parent: &OwnedFd, name: &OsStr, folder: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<()> {
+fn whiteout(
+    parent: &OwnedFd,
+    name: &OsStr,
+    mounter: Mounter,
+    folder: impl FnOnce() -> io::Result<OwnedFd>,
+) -> io::Result<()> {
     if name.as_bytes() == OPAQUE {
         // A descriptor that may carry attributes, other than those opened for paths alone.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = openat(folder()?, ".", flags, Mode::empty())?;
-        return Ok(fsetxattr(&open, "trusted.overlay.opaque", b"y", XattrFlags::empty())?);
+        return Ok(fsetxattr(&open, mounter.opaque(), b"y", XattrFlags::empty())?);
     }
     if name.as_bytes().starts_with(DRIVER_FILES) {
         return Ok(());
@@ -280,7 +287,7 @@ impl Attributes {
 
 /// Attributes that images may bring. Those of overlayfs itself would let a layer redirect into others.
 fn is_wanted(name: &str) -> bool {
-    name == "security.capability" || name.starts_with("user.")
+    name == "security.capability" || (name.starts_with("user.") && !name.starts_with("user.overlay."))
 }
 
 /// Reads `seconds.fraction`.

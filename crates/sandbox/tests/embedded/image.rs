@@ -7,7 +7,7 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-const PROGRAMS: [&str; 5] = ["bash", "cat", "ls", "rm", "stat"];
+const PROGRAMS: [&str; 7] = ["bash", "cat", "chown", "ls", "mkdir", "rm", "stat"];
 
 /// Writes `folder/image.tar` as `docker save` does, with the image `name` of two layers: the second hides a file and
 /// the content of a folder of the first.

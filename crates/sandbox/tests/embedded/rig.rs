@@ -78,6 +78,24 @@ pub(crate) fn is_running(word: &str) -> bool {
     lines.any(|line| line.windows(word.len()).any(|part| part == word.as_bytes()))
 }
 
+/// A process of the runner's with a secret in its environment, ended when this is dropped.
+pub(crate) struct Keeper(Child);
+
+impl Keeper {
+    pub(crate) fn start() -> Self {
+        let mut command = std::process::Command::new("sleep");
+        command.arg("1000").env("KEY", "of-the-runner").stdin(Stdio::null()).stdout(Stdio::null());
+        Self(command.stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
 /// A number of seconds to sleep that marks the processes of one test.
 pub(crate) fn mark(test: u32) -> String {
     format!("{}", 100_000_000 + u64::from(std::process::id()) * 100 + u64::from(test))

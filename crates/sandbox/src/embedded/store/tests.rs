@@ -98,7 +98,7 @@ struct Rig {
 fn rig() -> Rig {
     let (data, images) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let live = Arc::new(Live::claim(data.path(), "me").unwrap());
-    let store = Store::open(data.path(), live).unwrap();
+    let store = Store::open(data.path(), live, Mounter::Root).unwrap();
     Rig { data, images, store }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn tar_of(items: &[Item<'_>]) -> Vec<u8> {
 fn unpacked(items: &[Item<'_>]) -> (tempfile::TempDir, io::Result<()>) {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("layer")).unwrap();
-    let result = unpack(&tar_of(items)[..], &folder.path().join("layer"));
+    let result = unpack(&tar_of(items)[..], &folder.path().join("layer"), Mounter::Root);
     (folder, result)
 }
 
@@ -125,7 +125,7 @@ fn torn_archives_are_the_archives_fault() {
     let whole = tar_of(&[(FILE, "a", &"x".repeat(2000))]);
     for length in [100, 700, 1500] {
         let folder = tempfile::tempdir().unwrap();
-        let error = unpack(&whole[..length], folder.path()).unwrap_err();
+        let error = unpack(&whole[..length], folder.path(), Mounter::Root).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{length}: {error}");
     }
 }
