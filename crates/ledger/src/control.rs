@@ -19,11 +19,14 @@ pub struct Control {
     pub round_began_unix_s: i64,
     /// Limits that replace those of the plan.
     pub budget: Option<BudgetSpec>,
+    /// Worker slots that a cluster is to have for the run; as its configuration says if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
 }
 
 impl Default for Control {
     fn default() -> Self {
-        Self { state: RunState::Running, round: 1, round_began_unix_s: 0, budget: None }
+        Self { state: RunState::Running, round: 1, round_began_unix_s: 0, budget: None, slots: None }
     }
 }
 

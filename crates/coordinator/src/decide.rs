@@ -1,0 +1,393 @@
+//! What is to be done about a run's KubeJobs: a pure function of what is seen.
+
+use thresher_ledger::RunState;
+
+/// Progress is written to the KubeJob at most once in so many seconds.
+const PROGRESS_EVERY_S: i64 = 10;
+
+/// Everything that a decision depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The run, from its ledger.
+    pub run: RunView,
+    /// Its generations, in any order.
+    pub jobs: Vec<FleetJob>,
+    /// What is wanted.
+    pub wanted: Wanted,
+    /// The time, in seconds since the epoch.
+    pub now_unix_s: i64,
+}
+
+/// A run as its ledger tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunView {
+    /// What its operators want.
+    pub state: RunState,
+    /// The round.
+    pub round: u32,
+    /// Whether the round is over and sealed.
+    pub over: bool,
+    /// Rollouts with a result.
+    pub graded: u64,
+    /// Shards that are not finished; at least 1 while the run is not over. More slots would have nothing to do.
+    pub shards_left: u64,
+    /// How far it is, in a few words.
+    pub progress: String,
+}
+
+/// A generation's KubeJob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FleetJob {
+    /// Its number, from 1.
+    pub generation: u32,
+    /// Hash of the template it was made from.
+    pub template: String,
+    /// Worker slots.
+    pub slots: u32,
+    /// Whether it makes no pods: by us, or by a queue that has not admitted it.
+    pub suspended: bool,
+    /// Whether an operator's pause holds it.
+    pub held: bool,
+    /// Pods that run or are being made or ended.
+    pub pods: u32,
+    /// Round in which it began.
+    pub round: u32,
+    /// Rollouts with a result when it began.
+    pub graded_before: u64,
+    /// How it ended; `None` while it has not.
+    pub end: Option<JobEnd>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// The progress it shows, and when that was written, in seconds since the epoch.
+    pub progress: Option<(String, i64)>,
+}
+
+/// How a KubeJob ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobEnd {
+    /// Every slot left by itself.
+    Complete,
+    /// A worker found that all of them would fail alike, and the policy of failures ended the KubeJob.
+    Refused(String),
+    /// Slots died too often.
+    Failed(String),
+}
+
+/// What is wanted of the fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Worker slots.
+    pub slots: u32,
+    /// Hash of the template.
+    pub template: String,
+}
+
+/// One thing to do. Doing it twice is as good as once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Makes a generation, or changes the slots of one.
+    Apply {
+        /// Its number.
+        generation: u32,
+        /// Its slots.
+        slots: u32,
+        /// Round and graded rollouts when it began.
+        began: (u32, u64),
+    },
+    /// Ends a generation's pods, whose workers drain, and makes no others.
+    Hold {
+        /// Its number.
+        generation: u32,
+    },
+    /// Takes that back.
+    Release {
+        /// Its number.
+        generation: u32,
+    },
+    /// Deletes a generation that has no pods.
+    Delete {
+        /// Its number.
+        generation: u32,
+    },
+    /// Shows how far the run is.
+    Annotate {
+        /// The generation.
+        generation: u32,
+        /// What to show.
+        progress: String,
+    },
+    /// Nothing is left to be done.
+    End(Ending),
+}
+
+/// Why nothing is left to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The run is over and sealed.
+    Over,
+    /// It was cancelled.
+    Cancelled,
+    /// Another generation would end as the last one did.
+    Stuck(String),
+}
+
+/// What is to be done.
+pub fn decide(view: &View) -> Vec<Command> {
+    let newest = view.jobs.iter().max_by_key(|job| job.generation);
+    let older =
+        view.jobs.iter().filter(|job| newest.is_some_and(|newest| job.generation < newest.generation));
+    let mut commands: Vec<Command> = older.filter_map(retire).collect();
+    match view.run.state {
+        _ if view.run.over => commands.extend(finish(view, newest, Ending::Over)),
+        RunState::Cancelled { .. } => commands.extend(finish(view, newest, Ending::Cancelled)),
+        RunState::Paused => commands.extend(newest.and_then(hold)),
+        RunState::Running => commands.extend(go_on(view, newest)),
+    }
+    commands.extend(newest.and_then(|newest| annotate(view, newest)));
+    commands
+}
+
+/// Ends an old generation: first its pods, then itself.
+fn retire(job: &FleetJob) -> Option<Command> {
+    let generation = job.generation;
+    match job {
+        FleetJob { end: Some(_), .. } | FleetJob { deleting: true, .. } => None,
+        FleetJob { pods: 0, suspended: true, .. } => Some(Command::Delete { generation }),
+        _ => hold(job),
+    }
+}
+
+fn hold(job: &FleetJob) -> Option<Command> {
+    let needed = !job.held && job.end.is_none() && !job.deleting;
+    needed.then_some(Command::Hold { generation: job.generation })
+}
+
+/// Workers leave by themselves; what makes no pods never would.
+fn finish(view: &View, newest: Option<&FleetJob>, ending: Ending) -> Vec<Command> {
+    let mut commands = Vec::new();
+    if let Some(job) = newest.filter(|job| job.end.is_none() && !job.deleting) {
+        if job.suspended && job.pods == 0 {
+            commands.push(Command::Delete { generation: job.generation });
+        }
+    }
+    if view.jobs.iter().all(|job| job.pods == 0) {
+        commands.push(Command::End(ending));
+    }
+    commands
+}
+
+fn go_on(view: &View, newest: Option<&FleetJob>) -> Option<Command> {
+    let Some(job) = newest else { return Some(begin(view, 1)) };
+    if job.deleting {
+        // Its name is free once it is gone.
+        return None;
+    }
+    if let Some(end) = &job.end {
+        let moved_on = view.run.graded > job.graded_before || view.run.round > job.round;
+        return Some(match end {
+            JobEnd::Refused(why) if view.run.round <= job.round && job.template == view.wanted.template => {
+                Command::End(Ending::Stuck(why.clone()))
+            }
+            _ if moved_on || job.template != view.wanted.template => begin(view, job.generation + 1),
+            JobEnd::Complete => Command::End(Ending::Stuck(
+                "its workers left though rollouts are missing: is a budget used up?".to_owned(),
+            )),
+            JobEnd::Failed(why) | JobEnd::Refused(why) => Command::End(Ending::Stuck(why.clone())),
+        });
+    }
+    if job.template != view.wanted.template {
+        // The new generation's workers take over what the old one's leave; slots are never there twice.
+        return match job.pods == 0 && job.suspended {
+            true => Some(begin(view, job.generation + 1)),
+            false => hold(job),
+        };
+    }
+    if job.held {
+        return Some(Command::Release { generation: job.generation });
+    }
+    // Idle slots cost less than ending those at work, so that fewer shards alone end none.
+    let useful = u32::try_from(view.run.shards_left).unwrap_or(u32::MAX).max(job.slots);
+    let slots = view.wanted.slots.min(useful).max(1);
+    let began = (job.round, job.graded_before);
+    (slots != job.slots).then_some(Command::Apply { generation: job.generation, slots, began })
+}
+
+fn begin(view: &View, generation: u32) -> Command {
+    let useful = u32::try_from(view.run.shards_left).unwrap_or(u32::MAX).max(1);
+    let slots = view.wanted.slots.min(useful).max(1);
+    Command::Apply { generation, slots, began: (view.run.round, view.run.graded) }
+}
+
+fn annotate(view: &View, job: &FleetJob) -> Option<Command> {
+    let due = match &job.progress {
+        None => true,
+        Some((shown, at)) => *shown != view.run.progress && view.now_unix_s - at >= PROGRESS_EVERY_S,
+    };
+    let progress = view.run.progress.clone();
+    (due && !job.deleting).then_some(Command::Annotate { generation: job.generation, progress })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(jobs: Vec<FleetJob>) -> View {
+        View {
+            run: RunView {
+                state: RunState::Running,
+                round: 1,
+                over: false,
+                graded: 10,
+                shards_left: 100,
+                progress: "10/200".to_owned(),
+            },
+            jobs,
+            wanted: Wanted { slots: 4, template: "t".to_owned() },
+            now_unix_s: 1_000,
+        }
+    }
+
+    fn job(generation: u32) -> FleetJob {
+        FleetJob {
+            generation,
+            template: "t".to_owned(),
+            slots: 4,
+            suspended: false,
+            held: false,
+            pods: 4,
+            round: 1,
+            graded_before: 0,
+            end: None,
+            deleting: false,
+            progress: Some(("10/200".to_owned(), 995)),
+        }
+    }
+
+    fn apply(generation: u32, slots: u32, began: (u32, u64)) -> Command {
+        Command::Apply { generation, slots, began }
+    }
+
+    fn stuck(why: &str) -> Command {
+        Command::End(Ending::Stuck(why.to_owned()))
+    }
+
+    #[test]
+    fn a_run_gets_its_first_generation_and_never_more_slots_than_shards() {
+        assert_eq!(decide(&view(vec![])), [apply(1, 4, (1, 10))]);
+        let mut few = view(vec![]);
+        few.run.shards_left = 3;
+        assert_eq!(decide(&few), [apply(1, 3, (1, 10))]);
+        few.run.shards_left = 0;
+        assert_eq!(decide(&few), [apply(1, 1, (1, 10))]);
+        assert_eq!(decide(&view(vec![job(1)])), [], "all is as it should be");
+    }
+
+    #[test]
+    fn the_fleet_is_resized_but_not_because_shards_run_out() {
+        let cases = [
+            (4, 100, 2, Some(2)),
+            (4, 100, 9, Some(9)),
+            (4, 6, 9, Some(6)),
+            (4, 2, 4, None),
+            (4, 2, 9, None),
+        ];
+        for (slots, shards_left, wanted, applied) in cases {
+            let mut view = view(vec![FleetJob { slots, ..job(1) }]);
+            (view.run.shards_left, view.wanted.slots) = (shards_left, wanted);
+            let expected: Vec<Command> = applied.map(|slots| apply(1, slots, (1, 0))).into_iter().collect();
+            assert_eq!(decide(&view), expected, "{slots} slots, {shards_left} shards, {wanted} wanted");
+        }
+    }
+
+    #[test]
+    fn a_pause_holds_and_a_resume_releases() {
+        let mut paused = view(vec![job(1)]);
+        paused.run.state = RunState::Paused;
+        assert_eq!(decide(&paused), [Command::Hold { generation: 1 }]);
+        paused.jobs = vec![FleetJob { held: true, suspended: true, pods: 0, ..job(1) }];
+        assert_eq!(decide(&paused), [], "no workers is as it should be");
+        paused.run.state = RunState::Running;
+        assert_eq!(decide(&paused), [Command::Release { generation: 1 }]);
+        let waiting = FleetJob { suspended: true, pods: 0, ..job(1) };
+        assert_eq!(decide(&view(vec![waiting])), [], "what a queue suspends is the queue's to begin");
+        let mut none = view(vec![]);
+        none.run.state = RunState::Paused;
+        assert_eq!(decide(&none), [], "nothing begins in a pause");
+    }
+
+    #[test]
+    fn slots_that_died_are_replaced_as_long_as_that_gets_on() {
+        let failed = JobEnd::Failed("too many indexes failed".to_owned());
+        let refused = JobEnd::Refused("exit code 2".to_owned());
+        let left = "its workers left though rollouts are missing: is a budget used up?";
+        let cases = [
+            (failed.clone(), 0, 1, apply(2, 4, (1, 10))),
+            (failed.clone(), 10, 1, stuck("too many indexes failed")),
+            (failed, 10, 0, apply(2, 4, (1, 10))),
+            (JobEnd::Complete, 0, 1, apply(2, 4, (1, 10))),
+            (JobEnd::Complete, 10, 1, stuck(left)),
+            (refused.clone(), 0, 1, stuck("exit code 2")),
+            (refused, 0, 0, apply(2, 4, (1, 10))),
+        ];
+        for (end, graded_before, round, expected) in cases {
+            let job = FleetJob { end: Some(end), graded_before, round, pods: 0, ..job(1) };
+            assert_eq!(decide(&view(vec![job.clone()])), [expected], "{job:?}");
+        }
+    }
+
+    #[test]
+    fn another_template_is_another_generation_once_the_old_pods_are_gone() {
+        let old = FleetJob { template: "old".to_owned(), ..job(1) };
+        assert_eq!(decide(&view(vec![old.clone()])), [Command::Hold { generation: 1 }]);
+        let draining = FleetJob { held: true, suspended: true, pods: 1, ..old.clone() };
+        assert_eq!(decide(&view(vec![draining.clone()])), []);
+        let drained = FleetJob { pods: 0, ..draining };
+        assert_eq!(decide(&view(vec![drained.clone()])), [apply(2, 4, (1, 10))]);
+        assert_eq!(decide(&view(vec![job(2), drained])), [Command::Delete { generation: 1 }]);
+        let refused = FleetJob { end: Some(JobEnd::Refused("exit code 2".to_owned())), pods: 0, ..old };
+        assert_eq!(
+            decide(&view(vec![refused])),
+            [apply(2, 4, (1, 10))],
+            "it may have been the template's fault"
+        );
+    }
+
+    #[test]
+    fn an_end_waits_for_the_pods_and_leaves_nothing_that_waits_for_ever() {
+        let endings = [
+            (RunState::Running, true, Ending::Over),
+            (RunState::Cancelled { now: false }, false, Ending::Cancelled),
+        ];
+        for (state, over, ending) in endings {
+            let mut view = view(vec![job(1)]);
+            (view.run.state, view.run.over) = (state, over);
+            assert_eq!(decide(&view), [], "its workers still leave");
+            view.jobs = vec![FleetJob { end: Some(JobEnd::Complete), pods: 0, ..job(1) }];
+            assert_eq!(decide(&view), [Command::End(ending.clone())]);
+            view.jobs = vec![FleetJob { suspended: true, pods: 0, ..job(1) }];
+            assert_eq!(decide(&view), [Command::Delete { generation: 1 }, Command::End(ending.clone())]);
+            view.jobs.clear();
+            assert_eq!(decide(&view), [Command::End(ending)]);
+        }
+    }
+
+    #[test]
+    fn progress_is_shown_when_it_changed_and_not_too_often() {
+        let shown = |shown: Option<(&str, i64)>| {
+            let progress = shown.map(|(text, at)| (text.to_owned(), at));
+            decide(&view(vec![FleetJob { progress, ..job(1) }]))
+        };
+        let annotate = [Command::Annotate { generation: 1, progress: "10/200".to_owned() }];
+        assert_eq!(shown(None), annotate);
+        assert_eq!(shown(Some(("9/200", 990))), annotate);
+        assert_eq!(shown(Some(("9/200", 991))), []);
+        assert_eq!(shown(Some(("10/200", 0))), []);
+    }
+
+    #[test]
+    fn what_is_being_deleted_is_left_alone() {
+        let going = FleetJob { deleting: true, progress: None, ..job(1) };
+        assert_eq!(decide(&view(vec![going.clone()])), []);
+        assert_eq!(decide(&view(vec![job(2), going])), []);
+    }
+}

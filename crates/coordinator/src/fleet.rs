@@ -1,0 +1,165 @@
+//! A run's place in a cluster, and the loop that looks after it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use thresher_ledger::{Ledger, LogSummary};
+
+use crate::decide::{Command, Ending, decide};
+use crate::observe::{Stuck, run_view};
+use crate::template::Template;
+use crate::{ClusterError, ClusterSpec, View, Wanted};
+
+/// How often the fleet is looked at. A look is a list of the run's few KubeJobs, and now and then one of its pods that wait.
+const EVERY: Duration = Duration::from_secs(5);
+/// Looks between two at the pods that wait.
+const PODS_EVERY: u32 = 4;
+
+/// A run's place in a cluster.
+pub struct Fleet {
+    pub(crate) client: Client,
+    pub(crate) spec: ClusterSpec,
+    pub(crate) ledger: Ledger,
+    pub(crate) place: String,
+    pub(crate) template: Template,
+}
+
+/// What a person who follows a fleet may want to hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FleetEvent {
+    /// Something was done.
+    Did(Command),
+    /// Pods do not get to run: each with the reason. Empty once they do.
+    Waiting(Vec<(String, String)>),
+    /// The cluster or the store does not answer; it is tried again.
+    Away(String),
+    /// It answers again.
+    Back,
+}
+
+impl Fleet {
+    /// Finds the way to the cluster. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// There is no kubeconfig or no such context, or the template makes no KubeJob.
+    pub async fn new(ledger: Ledger, place: &str, spec: ClusterSpec) -> Result<Self, ClusterError> {
+        let template = Template::new(ledger.run(), place, &spec)?;
+        let client = connect(spec.context.as_deref()).await?;
+        Ok(Self { client, spec, ledger, place: place.to_owned(), template })
+    }
+
+    pub(crate) fn jobs(&self) -> Api<Job> {
+        Api::namespaced(self.client.clone(), &self.spec.namespace)
+    }
+
+    pub(crate) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.spec.namespace)
+    }
+
+    /// Looks once and does what is to be done; `Some` when nothing is left.
+    pub async fn turn(
+        &self,
+        log: &mut LogSummary,
+        hear: &mut (dyn FnMut(FleetEvent) + Send),
+    ) -> Result<Option<Ending>, ClusterError> {
+        let mut ending = None;
+        for command in decide(&self.look(log).await?) {
+            match command {
+                Command::End(end) => ending = Some(end),
+                command => {
+                    self.apply(&command).await?;
+                    hear(FleetEvent::Did(command));
+                }
+            }
+        }
+        Ok(ending)
+    }
+
+    /// Looks after the fleet until the run is over, was cancelled, or cannot go on. Where cluster or store are away it waits.
+    ///
+    /// # Errors
+    /// What waiting does not change.
+    pub async fn follow(&self, hear: &mut (dyn FnMut(FleetEvent) + Send)) -> Result<Ending, ClusterError> {
+        let mut log = None;
+        let (mut away, mut looks, mut waiting) = (false, 0u32, Vec::new());
+        loop {
+            match self.follow_once(&mut log, hear).await {
+                Ok(Some(ending)) => return Ok(ending),
+                Ok(None) => {
+                    if std::mem::take(&mut away) {
+                        hear(FleetEvent::Back);
+                    }
+                    if looks.is_multiple_of(PODS_EVERY) {
+                        self.tell_waiting(&mut waiting, hear).await;
+                    }
+                    looks = looks.wrapping_add(1);
+                }
+                Err(error) if error.is_transient() => {
+                    if !std::mem::replace(&mut away, true) {
+                        hear(FleetEvent::Away(crate::error::chain(&error)));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    async fn follow_once(
+        &self,
+        log: &mut Option<LogSummary>,
+        hear: &mut (dyn FnMut(FleetEvent) + Send),
+    ) -> Result<Option<Ending>, ClusterError> {
+        match log {
+            Some(log) => {
+                log.refresh().await?;
+                self.turn(log, hear).await
+            }
+            None => {
+                let log = log.insert(self.ledger.log_summary().await?);
+                self.turn(log, hear).await
+            }
+        }
+    }
+
+    async fn tell_waiting(&self, told: &mut Vec<Stuck>, hear: &mut (dyn FnMut(FleetEvent) + Send)) {
+        match self.stuck_pods().await {
+            Ok(stuck) if stuck != *told => {
+                hear(FleetEvent::Waiting(stuck.clone()));
+                *told = stuck;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the pods that wait were not seen"),
+        }
+    }
+
+    async fn look(&self, log: &LogSummary) -> Result<View, ClusterError> {
+        let control = self.ledger.control().await?;
+        let slots = control.slots.unwrap_or(self.spec.slots).max(1);
+        let jobs = self.fleet_jobs().await?;
+        let run = run_view(&self.ledger, &control, log, &jobs, slots).await?;
+        let wanted = Wanted { slots, template: self.template.hash().to_owned() };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(View { run, jobs, wanted, now_unix_s: now.as_secs() as i64 })
+    }
+}
+
+/// Finds the cluster: the context of a kubeconfig, else the kubeconfig's own, else the account of the pod that this runs in.
+async fn connect(context: Option<&str>) -> Result<Client, ClusterError> {
+    let access = |reason: String| ClusterError::Access { context: context.map(str::to_owned), reason };
+    let config = match context {
+        Some(context) => {
+            let options =
+                KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+            let file = Kubeconfig::read().map_err(|error| access(crate::error::chain(&error)))?;
+            Config::from_custom_kubeconfig(file, &options)
+                .await
+                .map_err(|error| access(crate::error::chain(&error)))?
+        }
+        None => Config::infer().await.map_err(|error| access(crate::error::chain(&error)))?,
+    };
+    Client::try_from(config).map_err(|error| access(crate::error::chain(&error)))
+}

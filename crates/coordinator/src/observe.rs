@@ -1,0 +1,182 @@
+//! What is seen of a run: in its ledger, and in its cluster.
+
+use k8s_openapi::api::batch::v1::{Job, JobStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+use thresher_ledger::{Control, Ledger, LogSummary, RunState};
+
+use crate::template::{GENERATION, GRADED, PLACE, PROGRESS, PROGRESS_AT, ROUND, TEMPLATE};
+use crate::{ClusterError, FleetJob, JobEnd, RunView, fleet::Fleet};
+
+/// Pods that wait are named up to this many.
+const MOST_STUCK: u32 = 20;
+
+/// A pod that does not get to run, and why.
+pub(crate) type Stuck = (String, String);
+
+/// Reads what matters of a run. Shards are counted only where it matters how many are left.
+pub(crate) async fn run_view(
+    ledger: &Ledger,
+    control: &Control,
+    log: &LogSummary,
+    jobs: &[FleetJob],
+    wanted_slots: u32,
+) -> Result<RunView, ClusterError> {
+    let outline = ledger.plan_outline().await?;
+    let (segment, shards, planned) =
+        outline.map_or((0, 0, 0), |outline| (outline.segment, outline.shards, outline.rollouts));
+    let over = segment > 0 && ledger.is_over(segment, control.round).await?;
+    let beats = ledger.heartbeats().await?;
+    let graded = log.packed().rollouts + beats.iter().map(|beat| beat.unpacked.graded).sum::<u64>();
+    let held = beats.iter().map(|beat| beat.shards.len() as u64).sum::<u64>();
+    let at_work = jobs.iter().any(|job| job.end.is_none() && job.slots >= wanted_slots);
+    let shards_left = match over || at_work {
+        // Enough for what there is.
+        true => u64::from(wanted_slots),
+        false if control.round > 1 => shards,
+        false => shards.saturating_sub(ledger.claimed_shards().await?.len() as u64) + held,
+    };
+    let state = match control.state {
+        RunState::Running => "running",
+        RunState::Paused => "paused",
+        RunState::Cancelled { .. } => "cancelled",
+    };
+    let progress = format!("{state}: {graded}/{planned} graded, {} workers", beats.len());
+    Ok(RunView { state: control.state, round: control.round, over, graded, shards_left, progress })
+}
+
+impl Fleet {
+    /// The run's generations. A KubeJob of that name that belongs to another run is refused.
+    pub(crate) async fn fleet_jobs(&self) -> Result<Vec<FleetJob>, ClusterError> {
+        let found = self.jobs().list(&ListParams::default().labels(&self.template.selector())).await;
+        let found = found.map_err(|error| ClusterError::of("list the run's KubeJobs", error))?;
+        found.items.iter().map(|job| self.fleet_job(job)).collect()
+    }
+
+    fn fleet_job(&self, job: &Job) -> Result<FleetJob, ClusterError> {
+        let annotation = |key: &str| job.annotations().get(key).map(String::as_str).unwrap_or_default();
+        if annotation(PLACE) != self.place {
+            return Err(ClusterError::Template(format!(
+                "KubeJob {} belongs to the run at {}, and the one at {} has the same name: give it another",
+                job.name_any(),
+                annotation(PLACE),
+                self.place
+            )));
+        }
+        let status = job.status.clone().unwrap_or_default();
+        let spec = job.spec.clone().unwrap_or_default();
+        let suspended = spec.suspend.unwrap_or(false);
+        let pods = status.active.unwrap_or(0) + status.terminating.unwrap_or(0);
+        let shown = annotation(PROGRESS_AT).parse().ok().map(|at| (annotation(PROGRESS).to_owned(), at));
+        Ok(FleetJob {
+            generation: job.labels().get(GENERATION).and_then(|number| number.parse().ok()).unwrap_or(0),
+            template: annotation(TEMPLATE).to_owned(),
+            slots: spec.completions.unwrap_or(0).max(0) as u32,
+            suspended,
+            held: suspended && annotation(HELD) == "true",
+            pods: pods.max(0) as u32,
+            round: annotation(ROUND).parse().unwrap_or(1),
+            graded_before: annotation(GRADED).parse().unwrap_or(0),
+            end: end(&status),
+            deleting: job.metadata.deletion_timestamp.is_some(),
+            progress: shown,
+        })
+    }
+
+    /// Worker pods that wait for an image or a node, with the reason.
+    pub(crate) async fn stuck_pods(&self) -> Result<Vec<Stuck>, ClusterError> {
+        let selector = ListParams::default()
+            .labels(&self.template.selector())
+            .fields("status.phase=Pending")
+            .limit(MOST_STUCK);
+        let pods = self.pods().list(&selector).await.map_err(|error| ClusterError::of("list pods", error))?;
+        Ok(pods.items.iter().filter_map(|pod| Some((pod.name_any(), stuck(pod)?))).collect())
+    }
+}
+
+/// Annotation of a generation that an operator's pause holds, which a queue's suspension is told apart by.
+pub(crate) const HELD: &str = "thresher.dev/held";
+
+fn end(status: &JobStatus) -> Option<JobEnd> {
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    conditions.iter().filter(|condition| condition.status == "True").find_map(|condition| {
+        let said = condition.message.clone().unwrap_or_default();
+        match (condition.type_.as_str(), condition.reason.as_deref().unwrap_or_default()) {
+            ("Complete", _) => Some(JobEnd::Complete),
+            ("Failed", "PodFailurePolicy") => Some(JobEnd::Refused(said)),
+            ("Failed", reason) => Some(JobEnd::Failed(format!("{reason}: {said}"))),
+            _ => None,
+        }
+    })
+}
+
+/// Why a pod does not get to run; `None` if it is only on its way.
+fn stuck(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let unscheduled = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    if let Some(condition) = unscheduled {
+        let reason = condition.reason.as_deref().unwrap_or("not scheduled");
+        return Some(format!("{reason}: {}", condition.message.as_deref().unwrap_or_default()));
+    }
+    let containers =
+        status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    containers.filter_map(refused).next()
+}
+
+fn refused(container: &ContainerStatus) -> Option<String> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref()?;
+    let on_its_way = ["ContainerCreating", "PodInitializing"].contains(&reason);
+    let said = waiting.message.as_deref().unwrap_or_default();
+    (!on_its_way).then(|| format!("container {}: {reason}: {said}", container.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(condition: serde_json::Value) -> JobStatus {
+        serde_json::from_value(json!({ "conditions": [condition] })).unwrap()
+    }
+
+    #[test]
+    fn ends_are_told_apart() {
+        let condition = |kind: &str, reason: &str| {
+            status(json!({ "type": kind, "status": "True", "reason": reason, "message": "m" }))
+        };
+        assert_eq!(end(&JobStatus::default()), None);
+        assert_eq!(end(&condition("SuccessCriteriaMet", "CompletionsReached")), None);
+        assert_eq!(end(&condition("Complete", "CompletionsReached")), Some(JobEnd::Complete));
+        assert_eq!(end(&condition("Failed", "PodFailurePolicy")), Some(JobEnd::Refused("m".into())));
+        let failed = Some(JobEnd::Failed("MaxFailedIndexesExceeded: m".into()));
+        assert_eq!(end(&condition("Failed", "MaxFailedIndexesExceeded")), failed);
+        assert_eq!(end(&status(json!({ "type": "Failed", "status": "False" }))), None);
+    }
+
+    #[test]
+    fn pods_that_wait_say_why() {
+        let pod = |status: serde_json::Value| -> Pod {
+            serde_json::from_value(json!({ "status": status })).unwrap()
+        };
+        let unscheduled = json!({"conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"},
+        ]});
+        assert_eq!(stuck(&pod(unscheduled)).unwrap(), "Unschedulable: 0/3 nodes");
+        let waiting = |reason: &str| {
+            let state = json!({"waiting": {"reason": reason, "message": "no such image"}});
+            json!({"containerStatuses": [
+                {"name": "worker", "state": state, "image": "", "imageID": "", "ready": false, "restartCount": 0},
+            ]})
+        };
+        let said = stuck(&pod(waiting("ImagePullBackOff"))).unwrap();
+        assert_eq!(said, "container worker: ImagePullBackOff: no such image");
+        assert_eq!(stuck(&pod(waiting("ContainerCreating"))), None);
+    }
+}
