@@ -44,6 +44,12 @@ pub(crate) enum Command {
     Plan(Box<PlanArgs>),
     /// Works on a planned run, together with any number of other workers on any machines.
     Worker(WorkerArgs),
+    /// Plans a run and has a Kubernetes cluster work on it.
+    Submit(Box<SubmitArgs>),
+    /// Changes how many worker slots a run has on its cluster.
+    Scale(ScaleArgs),
+    /// Prints what the workers of a run on a cluster print.
+    Logs(LogsArgs),
     /// Shows how far a run is, from what it keeps in its directory or bucket.
     Status(StatusArgs),
     /// Follows a run until it is sealed or cancelled.
@@ -161,6 +167,61 @@ pub(crate) struct PlanArgs {
     pub(crate) no_dataset: bool,
 }
 
+/// `thresher submit`.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct SubmitArgs {
+    #[command(flatten)]
+    pub(crate) job: RunArgs,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Worker slots; as the cluster configuration says if absent.
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: Option<u32>,
+    /// Stay, look after the fleet until the run is over, and print its report.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Do not store the dataset's files beside the plan: the workers then need `--dataset`.
+    #[arg(long)]
+    pub(crate) no_dataset: bool,
+}
+
+/// Which cluster.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct ClusterArgs {
+    /// How workers run on the cluster (YAML): image, namespace, slots, placement.
+    #[arg(long, value_name = "FILE", env = "THRESHER_CLUSTER_CONFIG")]
+    pub(crate) cluster_config: Option<PathBuf>,
+}
+
+/// `thresher scale`.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct ScaleArgs {
+    /// `s3://bucket/prefix/NAME`.
+    pub(crate) run: String,
+    /// Worker slots.
+    pub(crate) slots: u32,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+}
+
+/// `thresher logs`.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct LogsArgs {
+    /// `s3://bucket/prefix/NAME`.
+    pub(crate) run: String,
+    /// Only of this worker slot.
+    #[arg(long, value_name = "N")]
+    pub(crate) slot: Option<u32>,
+    /// Wait for more.
+    #[arg(short = 'f', long)]
+    pub(crate) follow: bool,
+    /// Only the last lines of each worker.
+    #[arg(long, value_name = "LINES")]
+    pub(crate) tail: Option<i64>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+}
+
 /// `thresher worker`.
 #[derive(ClapArgs, Debug)]
 pub(crate) struct WorkerArgs {
@@ -232,6 +293,8 @@ pub(crate) struct RunsArgs {
 pub(crate) struct PauseArgs {
     /// Run directory, or `s3://bucket/prefix/NAME`.
     pub(crate) run: String,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
 }
 
 /// `thresher resume`.
@@ -251,6 +314,8 @@ pub(crate) struct ResumeArgs {
     /// Another limit in seconds from now.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) budget_wall_s: Option<u64>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
 }
 
 /// `thresher cancel`.
@@ -261,6 +326,8 @@ pub(crate) struct CancelArgs {
     /// Break off rollouts that have begun; they count as faults of the workers.
     #[arg(long)]
     pub(crate) now: bool,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
 }
 
 /// `thresher report`.

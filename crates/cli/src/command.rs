@@ -12,6 +12,7 @@ mod runs;
 mod schema;
 mod show;
 mod status;
+mod submit;
 mod worker;
 
 use crate::args::{Args, Command};
@@ -23,6 +24,9 @@ pub(crate) fn run(args: Args) -> Result<i32, Failure> {
         Command::Run(args) => block_on(run::run(*args)),
         Command::Plan(args) => block_on(plan::run(*args)),
         Command::Worker(args) => block_on(worker::run(args)),
+        Command::Submit(args) => block_on(submit::run(*args)),
+        Command::Scale(args) => block_on(submit::scale(args)),
+        Command::Logs(args) => block_on(submit::logs(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Watch(args) => block_on(status::watch(args)),
         Command::Runs(args) => block_on(runs::run(args)),

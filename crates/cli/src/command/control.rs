@@ -5,6 +5,7 @@ use thresher_ledger::{Control, Ledger, RunState};
 use thresher_rollout::Clock;
 
 use super::print;
+use super::submit::apply_once;
 use crate::args::{CancelArgs, PauseArgs, ResumeArgs};
 use crate::exit::Failure;
 use crate::location::{Location, Patience};
@@ -13,6 +14,7 @@ use crate::location::{Location, Patience};
 pub(super) async fn pause(args: PauseArgs) -> Result<i32, Failure> {
     let ledger = find(&args.run).await?;
     ledger.change_control(|control| control.state = RunState::Paused).await?;
+    apply_once(&args.cluster, &ledger, &Location::parse(&args.run)?).await?;
     let text = "paused: rollouts that have begun go on, and no others begin; `thresher resume` goes on";
     tell(&ledger, text, "nobody works on it now; workers that are started wait").await
 }
@@ -40,6 +42,7 @@ pub(super) async fn resume(args: ResumeArgs) -> Result<i32, Failure> {
         budget.wall_s = args.budget_wall_s.or(budget.wall_s);
     };
     let control = ledger.change_control(again).await?;
+    apply_once(&args.cluster, &ledger, &Location::parse(&args.run)?).await?;
     let text = format!("resumed, round {}: rollouts that faulted are tried again", control.round);
     let hint = format!("nobody works on it now: start `thresher worker --run {}`", args.run);
     tell(&ledger, &text, &hint).await
@@ -50,6 +53,7 @@ pub(super) async fn cancel(args: CancelArgs) -> Result<i32, Failure> {
     let ledger = find(&args.run).await?;
     let now = args.now;
     ledger.change_control(|control| control.state = RunState::Cancelled { now }).await?;
+    apply_once(&args.cluster, &ledger, &Location::parse(&args.run)?).await?;
     let text = match now {
         true => "cancelled: rollouts that have begun are broken off, and workers leave",
         false => "cancelled: rollouts that have begun are finished, and workers leave",

@@ -1,0 +1,192 @@
+//! `thresher submit`, `scale` and `logs`: a run on a cluster.
+
+use std::path::Path;
+
+use serde_json::json;
+use thresher_coordinator::{ClusterSpec, Command, Ending, Fleet, FleetEvent};
+use thresher_core::exit_code;
+use thresher_ledger::{Control, Ledger, RunState, StoredPlan};
+use thresher_rollout::Clock;
+
+use super::plan::Planned;
+use super::{print, print_json, report};
+use crate::args::{ClusterArgs, LogsArgs, ScaleArgs, SubmitArgs};
+use crate::exit::{Failure, WithCode as _};
+use crate::location::{Location, Patience};
+
+/// Plans the run, gives it to the cluster, and follows it if asked to.
+pub(super) async fn run(args: SubmitArgs) -> Result<i32, Failure> {
+    let planned = Planned::new(&args.job).await?;
+    if args.job.dry_run {
+        return planned.show(args.job.json);
+    }
+    planned.refuse_nothing()?;
+    let location = Location::or_default(args.job.out.as_deref(), planned.job.spec.name.as_deref())?;
+    if location.dir().is_some() {
+        return Err(Failure::usage(format!(
+            "{location} is a directory, which workers on a cluster do not see"
+        ))
+        .hint("give a bucket: --out s3://bucket/runs/NAME"));
+    }
+    let ledger = location.open().await?;
+    let fleet = fleet(&args.cluster, &ledger, &location).await?;
+    fleet.check().await?;
+    if !args.no_dataset {
+        planned.store_dataset(&ledger).await?;
+    }
+    let stored = planned.store(&ledger).await?;
+    go_on(&ledger, &stored, &planned, args.slots).await?;
+    let mut hear = |event: FleetEvent| say(&event);
+    if !args.wait {
+        let mut log = ledger.log_summary().await?;
+        fleet.turn(&mut log, &mut hear).await?;
+        let shards = stored.plan.shards.len();
+        let rollouts = stored.plan.rollout_count();
+        if args.job.json {
+            print_json(&json!({ "run": location.to_string(), "rollouts": rollouts, "shards": shards }))?;
+        } else {
+            print(&format!(
+                "{location}: {rollouts} rollouts in {shards} shards are with the cluster\n\nTry next\n  thresher watch \
+                 {location}\n  thresher logs {location}\n  thresher report {location}"
+            ))?;
+        }
+        return Ok(exit_code::OK);
+    }
+    let ending = fleet.follow(&mut hear).await?;
+    finish(&ledger, &location, &ending, args.job.json).await
+}
+
+/// Repeating the command is the word to go on where the run had stopped; a run that is worked on is left alone.
+async fn go_on(
+    ledger: &Ledger,
+    stored: &StoredPlan,
+    planned: &Planned,
+    slots: Option<u32>,
+) -> Result<(), Failure> {
+    let control = ledger.control().await?;
+    let over = ledger.is_over(stored.segment, control.round).await?;
+    let whole = over && ledger.committed().await?.len() == stored.plan.rollout_count();
+    let stopped = (over && !whole) || control.state != RunState::Running;
+    let now = Clock::system().now_us() / 1_000_000;
+    let budget = &planned.job.spec.budget;
+    let change = |control: &mut Control| {
+        if stopped {
+            control.state = RunState::Running;
+            control.round += 1;
+            control.round_began_unix_s = now;
+        }
+        if *budget != stored.spec.budget || control.budget.is_some() {
+            control.budget = Some(budget.clone());
+        }
+        control.slots = slots.or(control.slots);
+    };
+    ledger.change_control(change).await?;
+    Ok(())
+}
+
+async fn finish(
+    ledger: &Ledger,
+    location: &Location,
+    ending: &Ending,
+    as_json: bool,
+) -> Result<i32, Failure> {
+    let report = report::of(ledger).await?;
+    let (code, note) = match ending {
+        Ending::Over if report.faulted > 0 => {
+            (exit_code::FAULTED, Some(format!("{} rollouts are faulted", report.faulted)))
+        }
+        Ending::Over => (exit_code::OK, None),
+        Ending::Cancelled => (exit_code::CANCELLED, Some("the run was cancelled".to_owned())),
+        Ending::Stuck(why) => (exit_code::FAILURE, Some(format!("the fleet cannot go on: {why}"))),
+    };
+    if as_json {
+        print_json(&json!({
+            "run": location.to_string(), "exit_code": code, "stopped": note, "report": report,
+        }))?;
+    } else {
+        let note = note.map(|note| format!("\n{note}")).unwrap_or_default();
+        print(&format!("{}{note}", report::text(&report)))?;
+    }
+    Ok(code)
+}
+
+/// Changes the worker slots of a run.
+pub(super) async fn scale(args: ScaleArgs) -> Result<i32, Failure> {
+    if args.slots == 0 {
+        return Err(Failure::usage("a fleet has at least 1 slot; `thresher pause` ends all of its pods"));
+    }
+    let location = Location::parse(&args.run)?;
+    let ledger = location.find(Patience::Short).await?;
+    ledger.change_control(|control| control.slots = Some(args.slots)).await?;
+    apply_once(&args.cluster, &ledger, &location).await?;
+    print(&format!("{location}: {} worker slots", args.slots))?;
+    Ok(exit_code::OK)
+}
+
+/// Prints what a run's workers print.
+pub(super) async fn logs(args: LogsArgs) -> Result<i32, Failure> {
+    let location = Location::parse(&args.run)?;
+    let ledger = location.find(Patience::Short).await?;
+    let fleet = fleet(&args.cluster, &ledger, &location).await?;
+    let hear = |pod: &str, line: &str| {
+        if print(&format!("{pod}  {line}")).is_err() {
+            tracing::debug!("nobody reads on");
+        }
+    };
+    fleet.logs(args.slot, args.follow, args.tail, &hear).await?;
+    Ok(exit_code::OK)
+}
+
+/// Tells the cluster what operators want now, where it is named; else the coordinator that follows the run does.
+pub(super) async fn apply_once(
+    cluster: &ClusterArgs,
+    ledger: &Ledger,
+    location: &Location,
+) -> Result<(), Failure> {
+    if cluster.cluster_config.is_none() {
+        return Ok(());
+    }
+    let fleet = fleet(cluster, ledger, location).await?;
+    let mut log = ledger.log_summary().await?;
+    fleet.turn(&mut log, &mut |event| say(&event)).await?;
+    Ok(())
+}
+
+async fn fleet(cluster: &ClusterArgs, ledger: &Ledger, location: &Location) -> Result<Fleet, Failure> {
+    let Some(path) = &cluster.cluster_config else {
+        return Err(Failure::usage("which cluster?")
+            .hint("give --cluster-config FILE, or set THRESHER_CLUSTER_CONFIG; README.md shows one"));
+    };
+    let spec = read(path)?;
+    Fleet::new(ledger.clone(), &location.to_string(), spec).await.code(exit_code::USAGE)
+}
+
+fn read(path: &Path) -> Result<ClusterSpec, Failure> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("failed to read {name}: {error}")))?;
+    ClusterSpec::parse(&name, &text).code(exit_code::USAGE)
+}
+
+#[expect(clippy::print_stderr, reason = "what happens to a fleet is told beside the result")]
+fn say(event: &FleetEvent) {
+    let text = match event {
+        FleetEvent::Did(Command::Annotate { .. } | Command::End(_)) => return,
+        FleetEvent::Did(Command::Apply { generation, slots, .. }) => {
+            format!("generation {generation}: {slots} worker slots")
+        }
+        FleetEvent::Did(Command::Hold { generation }) => {
+            format!("generation {generation}: its workers drain")
+        }
+        FleetEvent::Did(Command::Release { generation }) => format!("generation {generation}: goes on"),
+        FleetEvent::Did(Command::Delete { generation }) => format!("generation {generation}: deleted"),
+        FleetEvent::Waiting(pods) if pods.is_empty() => "no pod waits any more".to_owned(),
+        FleetEvent::Waiting(pods) => {
+            let pods: Vec<String> = pods.iter().map(|(pod, why)| format!("{pod} waits: {why}")).collect();
+            pods.join("\n")
+        }
+        FleetEvent::Away(why) => format!("{why}; trying again"),
+        FleetEvent::Back => "it answers again".to_owned(),
+    };
+    eprintln!("{text}");
+}
