@@ -1,5 +1,6 @@
 //! A live sandbox, as its users see it: the host's end of the guest protocol, the same for every backend.
 
+pub(crate) mod absence;
 mod answers;
 mod binary;
 mod connection;
@@ -12,6 +13,7 @@ pub(crate) use binary::install;
 pub use binary::install_as;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -84,7 +86,18 @@ impl Sandbox {
         identity: SandboxIdentity,
         teardown: Box<dyn Teardown>,
     ) -> Result<Self, SandboxError> {
-        let mut connection = Connection::new(Box::new(reader), Box::new(writer));
+        Self::attach_reachable(reader, writer, Arc::default(), identity, teardown).await
+    }
+
+    /// As [`Sandbox::attach`], over a stream that can be cut off for some time, which no deadline counts.
+    pub(crate) async fn attach_reachable(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        absence: Arc<absence::Absence>,
+        identity: SandboxIdentity,
+        teardown: Box<dyn Teardown>,
+    ) -> Result<Self, SandboxError> {
+        let mut connection = Connection::new(Box::new(reader), Box::new(writer), absence);
         match hello(&mut connection).await {
             Ok(()) => {
                 let (workdir, defaults) = (String::from("/"), BTreeMap::new());

@@ -36,6 +36,7 @@ use thresher_core::task::ImageRef;
 use thresher_guest::resume::{Key, socket_name};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 
 use crate::{Backend, Prepared, Sandbox, SandboxError, SandboxSpec, StartOptions};
 use bucket::Bucket;
@@ -43,7 +44,7 @@ use cluster::{CallError, Cluster};
 use dial::PodDial;
 use held::{Held, Removals};
 use images::Images;
-use link::Patience;
+use link::{Link, Patience};
 use owner::Owner;
 use spec::{Common, Own, Ownership};
 use status::{Pulls, Stage, Up, stage};
@@ -129,6 +130,8 @@ pub struct Pods {
     cluster: Arc<Cluster>,
     watch: Arc<Watch>,
     removals: Arc<Removals>,
+    /// What carries the streams of live sandboxes; each ends with its sandbox.
+    links: TaskTracker,
     owner: Owner,
     images: Images,
     common: Common,
@@ -178,6 +181,7 @@ impl Pods {
             removals: Arc::new(Removals::new(cluster.clone(), watch.clone())),
             cluster,
             watch,
+            links: TaskTracker::new(),
             owner,
             images: Images::new(pull, registry_map),
             common: Common { ownership, guest_image, guest_command, overrides, orphan_s, deadline_s },
@@ -192,6 +196,7 @@ impl Pods {
 
     /// Starts a pod and attaches to its guest.
     async fn open(&self, spec: &SandboxSpec, pull: PullPolicy) -> Result<(Sandbox, Up), SandboxError> {
+        let _in_use = self.removals.in_use();
         let key = Key::new(random()?);
         let held = self.create(spec, &key, pull).await?;
         let up = self.until_up(&held.name).await?;
@@ -202,9 +207,9 @@ impl Pods {
             pod: held.name.clone(),
             socket: socket_name(&key.hash()),
         };
-        let (reader, writer) = link::open(dial, key, self.patience.clone(), &self.removals.tasks);
+        let Link { reader, writer, absence } = link::open(dial, key, self.patience.clone(), &self.links);
         let identity = SandboxIdentity::default();
-        let sandbox = Sandbox::attach(reader, writer, identity, Box::new(held)).await?;
+        let sandbox = Sandbox::attach_reachable(reader, writer, absence, identity, Box::new(held)).await?;
         Ok((sandbox, up))
     }
 
@@ -354,7 +359,7 @@ impl Backend for Pods {
 
     async fn settle(&self) {
         self.removals.settle().await;
-        self.owner.let_go().await;
+        self.owner.let_go(|| self.removals.is_unused()).await;
     }
 
     async fn reap(&self) -> Result<usize, SandboxError> {

@@ -1,7 +1,7 @@
 //! One request at a time over the guest's stream. Everything that comes from the guest is checked here.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -9,9 +9,10 @@ use thresher_guest::{
     Answer, CHUNK, Failure, FailureKind, FrameDecoder, FrameError, Operation, Request, Response, encode_frame,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::error::{FileErrorKind, SandboxError};
+use crate::guest::absence::Absence;
 
 /// Time that the guest gets beyond a command's own deadline, twice: before it is asked to end the command, and after.
 const GRACE: Duration = Duration::from_secs(15);
@@ -56,11 +57,12 @@ pub(super) struct Connection {
     last_id: u32,
     /// Why the stream cannot be used any more. Set while a request is under way: one whose future is dropped leaves it.
     broken: Option<String>,
+    absence: Arc<Absence>,
 }
 
 impl Connection {
     /// Takes a guest's standard output and input.
-    pub(super) fn new(reader: Reader, writer: Writer) -> Self {
+    pub(super) fn new(reader: Reader, writer: Writer, absence: Arc<Absence>) -> Self {
         Self {
             reader: Mutex::new(reader),
             writer: Mutex::new(writer),
@@ -68,6 +70,7 @@ impl Connection {
             buffer: vec![0; READ_BUFFER],
             last_id: 0,
             broken: None,
+            absence,
         }
     }
 
@@ -113,7 +116,9 @@ impl Connection {
         answer_limit: u64,
         patience: Patience,
     ) -> Result<(Bytes, Result<Answer, Failure>), SandboxError> {
-        timeout_at(patience.deadline, self.send(head, body)).await.map_err(|_| too_slow())??;
+        let absence = self.absence.clone();
+        let absence = absence.begin_counting();
+        absence.until(patience.deadline, self.send(head, body)).await.ok_or_else(too_slow)??;
         let Patience { mut cancel_at, deadline } = patience;
         let mut answer = BytesMut::new();
         loop {
@@ -130,10 +135,13 @@ impl Connection {
                     return Ok((answer.freeze(), outcome));
                 }
                 Some(_) => return Err(SandboxError::Protocol("a frame that nobody asked for".into())),
-                None => match timeout_at(cancel_at.unwrap_or(deadline), self.fill()).await {
-                    Ok(filled) => filled?,
-                    Err(_) if cancel_at.take().is_some() => self.cancel(deadline).await?,
-                    Err(_) => return Err(too_slow()),
+                None => match absence.until(cancel_at.unwrap_or(deadline), self.fill()).await {
+                    Some(filled) => filled?,
+                    None if cancel_at.take().is_some() => {
+                        let cancelled = absence.until(deadline, self.cancel()).await;
+                        cancelled.ok_or_else(too_slow)??;
+                    }
+                    None => return Err(too_slow()),
                 },
             }
         }
@@ -155,10 +163,10 @@ impl Connection {
         writer.flush().await.map_err(gone)
     }
 
-    async fn cancel(&mut self, deadline: Instant) -> Result<(), SandboxError> {
+    async fn cancel(&mut self) -> Result<(), SandboxError> {
         let mut frame = Vec::new();
         encode_frame(&Request::Cancel { id: self.last_id }, &mut frame).map_err(broken_frame)?;
-        timeout_at(deadline, self.send(frame, &[])).await.map_err(|_| too_slow())?
+        self.send(frame, &[]).await
     }
 
     /// Waits for more bytes from the guest.

@@ -29,23 +29,42 @@ pub(super) struct Removals {
     watch: Arc<Watch>,
     pub(super) tasks: TaskTracker,
     permits: Semaphore,
+    /// Cloned by whoever has a pod, or is about to.
+    used: Arc<()>,
 }
 
 /// A pod from before it exists. Dropping it removes the pod in the background.
 pub(super) struct Held {
     removals: Arc<Removals>,
     pub(super) name: String,
+    _in_use: Arc<()>,
 }
 
 impl Removals {
     pub(super) fn new(cluster: Arc<Cluster>, watch: Arc<Watch>) -> Self {
-        Self { cluster, watch, tasks: TaskTracker::new(), permits: Semaphore::new(REMOVALS) }
+        Self {
+            cluster,
+            watch,
+            tasks: TaskTracker::new(),
+            permits: Semaphore::new(REMOVALS),
+            used: Arc::new(()),
+        }
     }
 
     /// Takes charge of a pod that is about to be created.
     pub(super) fn hold(self: &Arc<Self>, name: String) -> Held {
         self.watch.track(&name);
-        Held { removals: self.clone(), name }
+        Held { removals: self.clone(), name, _in_use: self.in_use() }
+    }
+
+    /// Says, until it is dropped, that this process has a pod or is about to.
+    pub(super) fn in_use(&self) -> Arc<()> {
+        self.used.clone()
+    }
+
+    /// Whether this process has no pod and is not about to.
+    pub(super) fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.used) == 1
     }
 
     /// Waits until every removal begun so far is done.

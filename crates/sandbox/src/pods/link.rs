@@ -21,6 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::SandboxError;
+use crate::guest::absence::Absence;
 
 /// Bytes between the user and the carrier.
 const PIPE: usize = 64 << 10;
@@ -91,25 +92,37 @@ impl Fate {
     }
 }
 
+/// The user's end: both directions, and the time that the guest could not be reached.
+pub(super) struct Link {
+    pub(super) reader: LinkReader,
+    pub(super) writer: LinkWriter,
+    pub(super) absence: Arc<Absence>,
+}
+
 /// Opens the stream; connections are made by `dial`, in a task of `tasks`.
-pub(super) fn open(
-    dial: impl Dial,
-    key: Key,
-    patience: Patience,
-    tasks: &TaskTracker,
-) -> (LinkReader, LinkWriter) {
+pub(super) fn open(dial: impl Dial, key: Key, patience: Patience, tasks: &TaskTracker) -> Link {
     let (user, carrier) = tokio::io::duplex(PIPE);
     let (inner_reader, inner_writer) = tokio::io::split(user);
     let (from_user, to_user) = tokio::io::split(carrier);
     let let_go = CancellationToken::new();
     let hold = Arc::new(let_go.clone().drop_guard());
-    let fate = Arc::new(Fate::default());
-    let carrier =
-        Carrier { dial, key, patience, stream: Stream::default(), first: true, from_user, to_user, let_go };
+    let (fate, absence) = (Arc::new(Fate::default()), Arc::new(Absence::default()));
+    let carrier = Carrier {
+        dial,
+        key,
+        patience,
+        stream: Stream::default(),
+        first: true,
+        from_user,
+        to_user,
+        let_go,
+        absence: absence.clone(),
+    };
     let ended = fate.clone();
     tasks.spawn(async move { carrier.carry_all(&ended).await });
     let reader = LinkReader { inner: inner_reader, fate: fate.clone(), _hold: hold.clone() };
-    (reader, LinkWriter { inner: inner_writer, fate, _hold: hold })
+    let writer = LinkWriter { inner: inner_writer, fate, _hold: hold };
+    Link { reader, writer, absence }
 }
 
 impl AsyncRead for LinkReader {
@@ -156,14 +169,15 @@ struct Carrier<D> {
     from_user: ReadHalf<DuplexStream>,
     to_user: WriteHalf<DuplexStream>,
     let_go: CancellationToken,
+    absence: Arc<Absence>,
 }
 
 /// Why carrying ended.
 enum End {
     /// The user let go.
     LetGo,
-    /// The connection was cut.
-    Cut,
+    /// The connection was cut, some time after the guest was last heard.
+    Cut(Instant),
     /// There will be no other.
     Over(SandboxError),
 }
@@ -176,11 +190,18 @@ impl<D: Dial> Carrier<D> {
                 Ok(joined) => joined,
                 Err(end) => return tell(end, fate),
             };
+            self.absence.end();
             let since = Instant::now();
             match self.carry(joined).await {
-                End::Cut if since.elapsed() >= self.patience.silence => pause = self.patience.pause.0,
+                End::Cut(heard) if since.elapsed() >= self.patience.silence => {
+                    self.absence.begin(heard);
+                    pause = self.patience.pause.0;
+                }
                 // Cut again and again: somebody inside may be doing that.
-                End::Cut => pause = (pause * 2).min(self.patience.pause.1),
+                End::Cut(heard) => {
+                    self.absence.begin(heard);
+                    pause = (pause * 2).min(self.patience.pause.1);
+                }
                 end => return tell(end, fate),
             }
         }
@@ -252,7 +273,7 @@ impl<D: Dial> Carrier<D> {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut life = (session.heard(), Instant::now());
         if session.push(&[], &mut self.stream).is_err() {
-            return End::Cut;
+            return End::Cut(life.1);
         }
         loop {
             let room = self.stream.room().min(READ);
@@ -278,17 +299,17 @@ impl<D: Dial> Carrier<D> {
                 Done::Gave(Ok(count)) => self.stream.take(count),
                 Done::Heard(Ok(count)) if count > 0 => {
                     if session.push(&heard[..count], &mut self.stream).is_err() {
-                        return End::Cut;
+                        return End::Cut(life.1);
                     }
                 }
                 Done::Sent(Ok(count)) if count > 0 => session.sent(count),
-                Done::Heard(_) | Done::Sent(_) => return End::Cut,
+                Done::Heard(_) | Done::Sent(_) => return End::Cut(life.1),
                 Done::Tick => session.ping(),
             }
             if session.heard() > life.0 {
                 life = (session.heard(), Instant::now());
             } else if life.1.elapsed() >= self.patience.silence {
-                return End::Cut;
+                return End::Cut(life.1);
             }
         }
     }

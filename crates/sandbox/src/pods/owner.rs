@@ -76,10 +76,12 @@ impl Owner {
         Ok(removed)
     }
 
-    /// Deletes the object where this process made it and needs it no more.
-    pub(super) async fn let_go(&self) {
+    /// Deletes the object where this process made it and, as `unused` says, needs it no more. Whoever is about to need
+    /// it says so before asking for it.
+    pub(super) async fn let_go(&self, unused: impl Fn() -> bool) {
         let mut made = self.made.lock().await;
-        if made.take().is_some()
+        if unused()
+            && made.take().is_some()
             && let Ok(Some(there)) = self.find().await
             && self.is_own(&there.metadata)
             && let Err(error) = self.delete(&there).await

@@ -122,7 +122,7 @@ async fn make_ready(client: &Client, registry: &Registry, namespace: &str) -> (S
     let tag = hash(&guest);
     let guest_image = registry.push("thresher-test/guest", &tag, &tar.into_inner().unwrap(), &[]).await;
     let (system, env) = (root_file_system(), ["GREETING=hello", "PATH=/usr/bin:/bin"]);
-    let small = registry.push("thresher-test/small", &hash(&PROGRAMS), &system, &env).await;
+    let small = registry.push("thresher-test/small", &hash(PROGRAMS), &system, &env).await;
     (guest_image, small)
 }
 

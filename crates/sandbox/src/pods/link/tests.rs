@@ -58,8 +58,9 @@ impl Guest {
     }
 
     async fn attach(self, dial: impl Dial) -> Sandbox {
-        let (reader, writer) = open(dial, self.key.clone(), patience(), &TaskTracker::new());
-        Sandbox::attach(reader, writer, SandboxIdentity::default(), Box::new(self)).await.unwrap()
+        let Link { reader, writer, absence } = open(dial, self.key.clone(), patience(), &TaskTracker::new());
+        let identity = SandboxIdentity::default();
+        Sandbox::attach_reachable(reader, writer, absence, identity, Box::new(self)).await.unwrap()
     }
 }
 
@@ -235,7 +236,7 @@ async fn a_guest_that_nobody_comes_to_ends_by_itself() {
     let mut guest = Guest::start(1);
     let tasks = TaskTracker::new();
     let dial = guest.relays(NEVER);
-    let (mut reader, writer) = open(dial, guest.key.clone(), patience(), &tasks);
+    let Link { mut reader, writer, .. } = open(dial, guest.key.clone(), patience(), &tasks);
     // Pings are enough to be there.
     sleep(Duration::from_millis(2_500)).await;
     assert!(guest.child.try_wait().unwrap().is_none());
