@@ -11,7 +11,7 @@ use crate::observe::HELD;
 use crate::template::{PROGRESS, PROGRESS_AT, job_name};
 
 /// Who owns the fields of what is applied.
-const MANAGER: &str = "thresher";
+pub(crate) const MANAGER: &str = "thresher";
 /// Who owns a pause and the progress, which applying the rest must not take back.
 const HOLDER: &str = "thresher-control";
 

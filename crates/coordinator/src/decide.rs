@@ -165,10 +165,9 @@ fn hold(job: &FleetJob) -> Option<Command> {
 /// Workers leave by themselves; what makes no pods never would.
 fn finish(view: &View, newest: Option<&FleetJob>, ending: Ending) -> Vec<Command> {
     let mut commands = Vec::new();
-    if let Some(job) = newest.filter(|job| job.end.is_none() && !job.deleting) {
-        if job.suspended && job.pods == 0 {
-            commands.push(Command::Delete { generation: job.generation });
-        }
+    let idle = |job: &&FleetJob| job.end.is_none() && !job.deleting && job.suspended && job.pods == 0;
+    if let Some(job) = newest.filter(idle) {
+        commands.push(Command::Delete { generation: job.generation });
     }
     if view.jobs.iter().all(|job| job.pods == 0) {
         commands.push(Command::End(ending));

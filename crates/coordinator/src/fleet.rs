@@ -148,7 +148,7 @@ impl Fleet {
 }
 
 /// Finds the cluster: the context of a kubeconfig, else the kubeconfig's own, else the account of the pod that this runs in.
-async fn connect(context: Option<&str>) -> Result<Client, ClusterError> {
+pub(crate) async fn connect(context: Option<&str>) -> Result<Client, ClusterError> {
     let access = |reason: String| ClusterError::Access { context: context.map(str::to_owned), reason };
     let config = match context {
         Some(context) => {

@@ -12,6 +12,7 @@
 //! - Secrets are named, never read.
 
 mod apply;
+mod campaign;
 mod cluster_spec;
 mod decide;
 mod error;
@@ -21,6 +22,7 @@ mod merge;
 mod observe;
 mod template;
 
+pub use campaign::Campaign;
 pub use cluster_spec::{ClusterSpec, Placement};
 pub use decide::{Command, Ending, FleetJob, JobEnd, RunView, View, Wanted, decide};
 pub use error::ClusterError;

@@ -47,7 +47,10 @@ impl Template {
         let mut job = parsed(JOB);
         merge(&mut job, &placement(spec));
         merge(&mut job, &filled(run, place, spec));
-        merge(&mut job, &json!({ "spec": { "template": spec.worker_template } }));
+        // Laying nothing over it would remove it.
+        if !spec.worker_template.is_null() {
+            merge(&mut job, &json!({ "spec": { "template": spec.worker_template } }));
+        }
         check(&job)?;
         let hash = Sha256Hex::of(job.to_string().as_bytes()).as_str()[..16].to_owned();
         merge(&mut job, &json!({ "metadata": { "annotations": { TEMPLATE: hash } } }));

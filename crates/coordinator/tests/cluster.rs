@@ -1,0 +1,452 @@
+//! What a real cluster does with our objects. Needs KUBECONFIG, and an image with a shell in THRESHER_TEST_IMAGE or a cluster
+//! of `scripts/cluster`, into which one is put.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+#![expect(clippy::print_stdout, reason = "what is skipped is printed for scripts/test to collect")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::{CronJob, Job, JobStatus};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{
+    ApiResource, DynamicObject, EvictParams, ListParams, Patch, PatchParams, ValidationDirective,
+};
+use kube::core::GroupVersionKind;
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::{Value, json};
+use thresher_coordinator::{Campaign, ClusterSpec, Fleet, FleetEvent};
+use thresher_core::exit_code;
+use thresher_core::id::{InstanceId, RolloutId, RunId, Sha256Hex};
+use thresher_core::plan::{Plan, Sizing, TaskHandle};
+use thresher_core::task::Family;
+use thresher_ledger::{DatasetIdentity, Ledger, RunState};
+use thresher_store::Memory;
+use tokio::sync::OnceCell;
+
+const NAMESPACE: &str = "thresher";
+/// A worker that works until it is told to go, and then goes as workers do.
+const LONG: &str = "trap 'exit 4' TERM; while :; do sleep 1 & wait; done";
+
+/// A cluster with the base applied, and an image with a shell in it.
+struct Rig {
+    image: String,
+}
+
+/// The cluster, made ready once; `None` says why it cannot be used.
+async fn rig() -> Option<(&'static Rig, Client)> {
+    static RIG: OnceCell<Option<Rig>> = OnceCell::const_new();
+    if std::env::var_os("KUBECONFIG").is_none() {
+        println!("skipped: no KUBECONFIG; eval \"$(scripts/cluster up)\" starts a cluster");
+        return None;
+    }
+    // A client belongs to the runtime that made it, and each test has its own.
+    let client = Client::try_default().await.unwrap();
+    let rig = RIG.get_or_init(|| prepare(client.clone())).await.as_ref();
+    if rig.is_none() {
+        println!("skipped: neither THRESHER_TEST_IMAGE nor Docker and a cluster of scripts/cluster");
+    }
+    Some((rig?, client))
+}
+
+async fn prepare(client: Client) -> Option<Rig> {
+    let base = manifests().join("base");
+    // Namespaces before what is in them.
+    for file in ["namespaces.yaml", "accounts.yaml", "networks.yaml"] {
+        for object in documents(&base.join(file)) {
+            apply(&client, &object, Dry::No).await;
+        }
+    }
+    Some(Rig { image: image()? })
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+fn manifests() -> PathBuf {
+    repository().join("manifests")
+}
+
+fn documents(file: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(file).unwrap();
+    text.split("\n---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect()
+}
+
+/// The name of an image with a shell and `sleep` that the cluster has.
+fn image() -> Option<String> {
+    if let Ok(image) = std::env::var("THRESHER_TEST_IMAGE") {
+        return Some(image);
+    }
+    let state = std::env::var("THRESHER_CLUSTER_STATE").ok()?;
+    let script = r#"
+        set -eu
+        root=$(mktemp -d)
+        trap 'rm -rf "$root"' EXIT
+        mkdir -p "$root/bin"
+        cp -L "$(command -v dash)" "$root/bin/sh"
+        cp -L "$(command -v sleep)" "$root/bin/sleep"
+        for library in $(ldd "$root/bin/sh" "$root/bin/sleep" | grep -o '/[^ :]*\.so[^ ]*' | sort -u); do
+          mkdir -p "$root$(dirname "$library")"
+          cp -L "$library" "$root$library"
+        done
+        tar -C "$root" -c . | docker import --change 'ENV PATH=/bin' - thresher-test/shell:1
+        scripts/cluster --state "$1" load thresher-test/shell:1
+    "#;
+    let made =
+        Command::new("sh").args(["-c", script, "sh", &state]).current_dir(repository()).output().unwrap();
+    if !made.status.success() {
+        println!("{}", String::from_utf8_lossy(&made.stderr));
+        return None;
+    }
+    Some("docker.io/thresher-test/shell:1".to_owned())
+}
+
+#[derive(PartialEq)]
+enum Dry {
+    No,
+    Yes,
+}
+
+/// Applies an object as `kubectl apply --server-side --validate=strict` does.
+async fn apply(client: &Client, object: &Value, dry: Dry) {
+    let (group, version) = match object["apiVersion"].as_str().unwrap().split_once('/') {
+        Some((group, version)) => (group, version),
+        None => ("", object["apiVersion"].as_str().unwrap()),
+    };
+    let kind = object["kind"].as_str().unwrap();
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    let api: Api<DynamicObject> = match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None if kind == "Namespace" => Api::all_with(client.clone(), &resource),
+        None => Api::namespaced_with(client.clone(), NAMESPACE, &resource),
+    };
+    let parameters = PatchParams {
+        dry_run: dry == Dry::Yes,
+        field_validation: Some(ValidationDirective::Strict),
+        ..PatchParams::apply("thresher-test").force()
+    };
+    let name = object["metadata"]["name"].as_str().unwrap();
+    let applied = api.patch(name, &parameters, &Patch::Apply(object)).await;
+    applied.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+}
+
+fn cluster_spec(image: &str, slots: u32, script: &str, backoff: u32) -> ClusterSpec {
+    let pod = json!({
+        "automountServiceAccountToken": false,
+        "containers": [{
+            "name": "worker",
+            "imagePullPolicy": "IfNotPresent",
+            "command": ["/bin/sh", "-c", script],
+            "args": [],
+            "envFrom": [],
+            "resources": { "requests": { "cpu": "1m", "memory": "8Mi", "ephemeral-storage": "1Mi" } },
+        }],
+    });
+    let spec = json!({
+        "image": image,
+        "placement": "pods",
+        "slots": slots,
+        "backoff_limit_per_index": backoff,
+        "drain_s": 5,
+        "worker_template": { "spec": pod },
+    });
+    serde_json::from_value(spec).unwrap()
+}
+
+/// A run of twelve shards that nobody works on, with a name that no earlier test left objects of.
+async fn ledger(name: &str) -> Ledger {
+    let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let run = RunId::new(format!("test-{name}-{}", began.as_millis() % 100_000_000));
+    let ledger = Ledger::open(Arc::new(Memory::new()), "runs/test", run).unwrap();
+    let spec = serde_json::from_value(json!({ "dataset": { "path": "tasks.jsonl" } })).unwrap();
+    let fingerprint = Sha256Hex::of(b"dataset");
+    let dataset = DatasetIdentity { name: "tasks".into(), family: Family::SweBench, fingerprint, rows: 12 };
+    let tasks = (0..12u32).map(|at| TaskHandle {
+        instance_id: InstanceId::new(format!("task-{at}")),
+        row_sha256: Sha256Hex::of(&at.to_le_bytes()),
+        image: format!("registry/image:{at}"),
+        row: at.into(),
+    });
+    let id = |task: &TaskHandle, _| RolloutId::new(&task.row_sha256.as_str()[..32]);
+    let plan = Plan::sized(tasks.collect(), Vec::new(), 0..1, &Sizing::default(), id);
+    ledger.extend_plan(&spec, &dataset, &plan).await.unwrap();
+    ledger
+}
+
+async fn fleet(ledger: &Ledger, spec: ClusterSpec) -> Fleet {
+    Fleet::new(ledger.clone(), "memory:", spec).await.unwrap()
+}
+
+async fn turn(fleet: &Fleet, ledger: &Ledger) {
+    let mut log = ledger.log_summary().await.unwrap();
+    fleet.turn(&mut log, &mut |_| {}).await.unwrap();
+}
+
+/// A run's first generation of a cluster, for looking at.
+struct Seen {
+    jobs: Api<Job>,
+    pods: Api<Pod>,
+    run: String,
+}
+
+impl Seen {
+    fn of(client: &Client, ledger: &Ledger) -> Self {
+        let run = ledger.run().to_string();
+        let (jobs, pods) =
+            (Api::namespaced(client.clone(), NAMESPACE), Api::namespaced(client.clone(), NAMESPACE));
+        Self { jobs, pods, run }
+    }
+
+    async fn job(&self, generation: u32) -> Option<Job> {
+        self.jobs.get_opt(&format!("{}-{generation}", self.run)).await.unwrap()
+    }
+
+    async fn status(&self, generation: u32) -> JobStatus {
+        self.job(generation).await.and_then(|job| job.status).unwrap_or_default()
+    }
+
+    async fn pods(&self) -> Vec<Pod> {
+        let selector = ListParams::default().labels(&format!("thresher.dev/run={}", self.run));
+        self.pods.list(&selector).await.unwrap().items
+    }
+
+    /// How many worker slots have a pod that runs.
+    async fn running(&self) -> usize {
+        let runs = |pod: &Pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
+        };
+        self.pods().await.iter().filter(|pod| runs(pod)).count()
+    }
+
+    /// Removes what the test made.
+    async fn clear(&self) {
+        let parameters = kube::api::DeleteParams::background().grace_period(0);
+        let selector = ListParams::default().labels(&format!("thresher.dev/run={}", self.run));
+        self.jobs.delete_collection(&parameters, &selector).await.unwrap();
+    }
+}
+
+/// Looks until it is so. The cluster is given all the time that it takes.
+async fn until(mut so: impl AsyncFnMut() -> bool) {
+    while !so().await {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+fn ending(status: &JobStatus) -> Option<(String, String)> {
+    let conditions = status.conditions.iter().flatten();
+    let mut ends = conditions.filter(|condition| {
+        condition.status == "True" && (condition.type_ == "Failed" || condition.type_ == "Complete")
+    });
+    ends.next().map(|condition| (condition.type_.clone(), condition.reason.clone().unwrap_or_default()))
+}
+
+#[tokio::test]
+async fn every_manifest_is_taken() {
+    let Some((_, client)) = rig().await else { return };
+    for file in ["worker/job.yaml", "campaign/cronjob.yaml"] {
+        for mut object in documents(&manifests().join(file)) {
+            // What the coordinator fills in.
+            if file.starts_with("worker") {
+                object["metadata"]["name"] = json!("run-1");
+                object["spec"]["backoffLimitPerIndex"] = json!(4);
+                object["spec"]["completions"] = json!(1);
+                object["spec"]["parallelism"] = json!(1);
+                object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("thresher:1");
+            }
+            apply(&client, &object, Dry::Yes).await;
+        }
+    }
+    let campaign = Campaign {
+        name: "nightly".to_owned(),
+        schedule: "0 2 * * *".to_owned(),
+        time_zone: Some("Europe/Berlin".to_owned()),
+        job: "name: x\n".to_owned(),
+        cluster: "image: thresher:1\n".to_owned(),
+        submit_args: Vec::new(),
+    };
+    let spec = ClusterSpec::parse("cluster.yaml", "image: thresher:1\n").unwrap();
+    for object in campaign.objects(&spec).unwrap() {
+        apply(&client, &object, Dry::Yes).await;
+    }
+    // Twice is as good as once.
+    campaign.apply(&spec).await.unwrap();
+    campaign.apply(&spec).await.unwrap();
+    let cron_jobs: Api<CronJob> = Api::namespaced(client.clone(), NAMESPACE);
+    assert_eq!(
+        cron_jobs.get("nightly").await.unwrap().spec.unwrap().time_zone.as_deref(),
+        Some("Europe/Berlin")
+    );
+    let parameters = kube::api::DeleteParams::background();
+    cron_jobs.delete("nightly", &parameters).await.unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(client, NAMESPACE);
+    maps.delete("nightly", &parameters).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_placement_is_taken() {
+    let Some((_, _client)) = rig().await else { return };
+    for placement in ["sidecar", "pods", "embedded"] {
+        let text = format!("image: thresher:1\nplacement: {placement}\nqueue: q\nmin_slots: 1\nslots: 2\n");
+        let spec = ClusterSpec::parse("cluster.yaml", &text).unwrap();
+        let ledger = ledger(placement).await;
+        fleet(&ledger, spec).await.check().await.unwrap_or_else(|error| panic!("{placement}: {error}"));
+    }
+}
+
+/// What a worker's end does: the script of slot 0, the end of the KubeJob, and its failed indexes. Slot 1 ends well.
+#[tokio::test]
+async fn ends_of_workers_do_what_the_policy_says() {
+    let Some((rig, client)) = rig().await else { return };
+    let cases = [
+        ("usage", exit_code::USAGE, 4, ("Failed", "PodFailurePolicy"), None),
+        ("data", exit_code::DATA, 4, ("Failed", "PodFailurePolicy"), None),
+        ("unavailable", exit_code::UNAVAILABLE, 4, ("Failed", "FailedIndexes"), Some("0")),
+        ("failure", exit_code::FAILURE, 0, ("Failed", "FailedIndexes"), Some("0")),
+        ("ok", exit_code::OK, 0, ("Complete", "CompletionsReached"), None),
+    ];
+    for (name, code, backoff, end, failed) in cases {
+        let ledger = ledger(name).await;
+        let script = format!("[ $JOB_COMPLETION_INDEX = 0 ] && exit {code}; sleep 3");
+        turn(&fleet(&ledger, cluster_spec(&rig.image, 2, &script, backoff)).await, &ledger).await;
+        let seen = Seen::of(&client, &ledger);
+        until(async || ending(&seen.status(1).await).is_some()).await;
+        let status = seen.status(1).await;
+        assert_eq!(ending(&status), Some((end.0.to_owned(), end.1.to_owned())), "{name}");
+        if failed.is_some() {
+            assert_eq!(status.failed_indexes.as_deref(), failed, "{name}");
+            assert_eq!(status.failed, Some(1), "{name}: it was not tried again");
+        }
+        seen.clear().await;
+    }
+}
+
+/// Drained and outage count nothing, although no failure is allowed.
+#[tokio::test]
+async fn drained_and_outage_are_begun_again_for_ever() {
+    let Some((rig, client)) = rig().await else { return };
+    for code in [exit_code::DRAINED, exit_code::OUTAGE] {
+        let ledger = ledger(&format!("again-{code}")).await;
+        turn(&fleet(&ledger, cluster_spec(&rig.image, 1, &format!("exit {code}"), 0)).await, &ledger).await;
+        let seen = Seen::of(&client, &ledger);
+        until(async || seen.pods().await.len() >= 3).await;
+        let status = seen.status(1).await;
+        assert_eq!((ending(&status), status.failed_indexes.as_deref()), (None, Some("")), "{code}");
+        seen.clear().await;
+    }
+}
+
+#[tokio::test]
+async fn an_evicted_worker_is_replaced_and_counts_nothing() {
+    let Some((rig, client)) = rig().await else { return };
+    let ledger = ledger("evicted").await;
+    turn(
+        &fleet(
+            &ledger,
+            cluster_spec(&rig.image, 1, "trap 'exit 1' TERM; while :; do sleep 1 & wait; done", 0),
+        )
+        .await,
+        &ledger,
+    )
+    .await;
+    let seen = Seen::of(&client, &ledger);
+    until(async || seen.running().await == 1).await;
+    let first = seen.pods().await[0].name_any();
+    seen.pods.evict(&first, &EvictParams::default()).await.unwrap();
+    until(async || {
+        let pods = seen.pods().await;
+        seen.running().await == 1 && pods.iter().any(|pod| pod.name_any() != first)
+    })
+    .await;
+    assert_eq!(ending(&seen.status(1).await), None);
+    seen.clear().await;
+}
+
+#[tokio::test]
+async fn a_fleet_is_scaled_in_place() {
+    let Some((rig, client)) = rig().await else { return };
+    let ledger = ledger("scale").await;
+    let seen = Seen::of(&client, &ledger);
+    let mut uid = None;
+    for slots in [3, 1, 4] {
+        turn(&fleet(&ledger, cluster_spec(&rig.image, slots, LONG, 4)).await, &ledger).await;
+        until(async || seen.running().await == slots as usize).await;
+        let job = seen.job(1).await.unwrap();
+        let spec = job.spec.clone().unwrap();
+        assert_eq!((spec.completions, spec.parallelism), (Some(slots as i32), Some(slots as i32)));
+        assert_eq!(*uid.get_or_insert_with(|| job.uid().unwrap()), job.uid().unwrap());
+        assert_eq!(ending(&seen.status(1).await), None, "{slots}");
+    }
+    assert!(seen.job(2).await.is_none());
+    seen.clear().await;
+}
+
+#[tokio::test]
+async fn a_pause_drains_the_pods_and_a_resume_brings_them_back() {
+    let Some((rig, client)) = rig().await else { return };
+    let ledger = ledger("pause").await;
+    let fleet = fleet(&ledger, cluster_spec(&rig.image, 2, LONG, 0)).await;
+    let seen = Seen::of(&client, &ledger);
+    turn(&fleet, &ledger).await;
+    until(async || seen.running().await == 2).await;
+    ledger.change_control(|control| control.state = RunState::Paused).await.unwrap();
+    turn(&fleet, &ledger).await;
+    until(async || seen.running().await == 0).await;
+    turn(&fleet, &ledger).await;
+    assert_eq!(seen.job(1).await.unwrap().spec.unwrap().suspend, Some(true));
+    ledger.change_control(|control| control.state = RunState::Running).await.unwrap();
+    turn(&fleet, &ledger).await;
+    until(async || seen.running().await == 2).await;
+    assert_eq!(ending(&seen.status(1).await), None, "draining for a pause fails nothing");
+    seen.clear().await;
+}
+
+#[tokio::test]
+async fn another_template_is_another_generation_and_two_never_run_at_once() {
+    let Some((rig, client)) = rig().await else { return };
+    let ledger = ledger("template").await;
+    let seen = Seen::of(&client, &ledger);
+    turn(&fleet(&ledger, cluster_spec(&rig.image, 2, LONG, 4)).await, &ledger).await;
+    until(async || seen.running().await == 2).await;
+    let other = fleet(&ledger, cluster_spec(&rig.image, 2, &format!("{LONG} # changed"), 4)).await;
+    until(async || {
+        turn(&other, &ledger).await;
+        assert!(seen.running().await <= 2);
+        seen.job(2).await.is_some() && seen.job(1).await.is_none() && seen.running().await == 2
+    })
+    .await;
+    seen.clear().await;
+}
+
+#[tokio::test]
+async fn a_pod_without_its_image_is_named_with_the_reason() {
+    let Some((_, client)) = rig().await else { return };
+    let ledger = ledger("no-image").await;
+    let mut spec = cluster_spec("docker.io/thresher-test/there-is-none:1", 1, LONG, 4);
+    spec.worker_template["spec"]["containers"][0]["imagePullPolicy"] = json!("Never");
+    let fleet = fleet(&ledger, spec).await;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let mut hear = move |event| {
+        if let FleetEvent::Waiting(pods) = event {
+            tell.send(pods).unwrap();
+        }
+    };
+    let waiting = async {
+        loop {
+            let pods = told.recv().await.unwrap();
+            if let Some((pod, reason)) = pods.first() {
+                return (pod.clone(), reason.clone());
+            }
+        }
+    };
+    let (pod, reason) = tokio::select! {
+        ended = fleet.follow(&mut hear) => panic!("{ended:?}"),
+        waiting = waiting => waiting,
+    };
+    assert!(pod.starts_with(&format!("{}-1-0-", ledger.run())), "{pod}");
+    assert!(reason.contains("ErrImageNeverPull") && reason.contains("there-is-none"), "{reason}");
+    Seen::of(&client, &ledger).clear().await;
+}
