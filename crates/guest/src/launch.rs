@@ -42,8 +42,8 @@ mod supervise;
 mod users;
 
 pub use plan::{
-    Bind, Cgroup, Folder, Isolation, Join, Limit, Link, Namespaces, NetworkNamespace, Plain, Plan, ProcMount,
-    Root, SmallFile, Users,
+    Bind, Cgroup, Folder, IDS, Isolation, Join, Limit, Link, Namespaces, NetworkNamespace, Plain, Plan,
+    ProcMount, Root, SmallFile, Users,
 };
 pub use report::{Failure, HELD, HOLD, LANDLOCK, Step};
 

@@ -156,6 +156,7 @@ impl Embedded {
     ) -> Self {
         let common = Common {
             variant,
+            first_id: Mounter::of(variant.users).first_id(),
             mount_point: parts.store.mount_point(),
             host: HostView::look(),
             layers: parts.store.layers(),

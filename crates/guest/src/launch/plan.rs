@@ -27,6 +27,9 @@ pub enum Isolation {
 pub struct Namespaces {
     /// Whose user ids hold inside.
     pub users: Users,
+    /// In a user namespace: the id outside that root inside has, with the [`IDS`] that follow it. With 0 root inside is
+    /// the launcher's own user.
+    pub first_id: u32,
     /// Its network.
     pub network: NetworkNamespace,
     /// Its host name.
@@ -59,13 +62,15 @@ pub struct Namespaces {
     pub cgroups: Vec<Cgroup>,
 }
 
+/// User and group ids that exist in a user namespace with ids of its own: enough for all but invented ones.
+pub const IDS: u32 = 1 << 24;
+
 /// Whose user ids hold inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Users {
     /// The machine's: needs `CAP_SYS_ADMIN`.
     Host,
-    /// Those of a user namespace: root inside is the runner's own user outside, and where the runner may map
-    /// further ids, these map to themselves.
+    /// Those of a user namespace: root inside is [`Namespaces::first_id`] outside.
     Namespace,
 }
 

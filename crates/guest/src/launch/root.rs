@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::fs::DirBuilder;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -10,10 +10,9 @@ use rustix::fs::{CWD, Mode, OFlags, XattrFlags, openat, removexattr, setxattr};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::process::{fchdir, pivot_root};
 
-use super::devices;
-use super::mounts;
 use super::plan::{Namespaces, ProcMount, Root, Users};
 use super::report::{At, Failure, Step};
+use super::{devices, mounts, users};
 
 /// Copies of mounts that can only be reached before the root changes.
 pub(super) struct Outside {
@@ -49,41 +48,55 @@ impl Outside {
 }
 
 /// Mounts the root file system and makes it the working directory. Returns the tree that takes what is written.
+///
+/// On the way this process becomes the sandbox's root: before, it reaches the runner's folders; after, the layers' files
+/// are its own.
 pub(super) fn mount(spec: &Namespaces) -> Result<OwnedFd, Failure> {
-    let base = &spec.mount_point;
-    let options = format!("size={},mode=0755", spec.disk_bytes);
-    mounts::virtual_fs("tmpfs", base, MountFlags::NODEV, &options)
-        .at(Step::Root, || format!("{} with {options}", base.display()))?;
-    let (root, written) = match &spec.root {
-        Root::Empty => (base.clone(), base.clone()),
-        Root::Layers { folder, names } => {
-            mount_layers(spec, folder, names)?;
-            (base.join("root"), base.join("upper"))
+    let base = mount_memory(spec)?;
+    if let Root::Layers { folder, .. } = &spec.root {
+        std::env::set_current_dir(folder).at(Step::Root, || folder.display().to_string())?;
+    }
+    if spec.first_id > 0 {
+        users::become_root()?;
+    }
+    let written = match &spec.root {
+        Root::Empty => {
+            fchdir(&base).at(Step::Root, || spec.mount_point.display().to_string())?;
+            c"."
+        }
+        Root::Layers { names, .. } => {
+            mount_layers(spec, &base, names)?;
+            c"upper"
         }
     };
-    std::env::set_current_dir(&root).at(Step::Root, || root.display().to_string())?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(CWD, &written, flags, Mode::empty()).at(Step::Root, || written.display().to_string())
+    openat(&base, written, FOLDER, Mode::empty()).at(Step::Root, || "what is written")
 }
 
-/// Mounts the overlay from within the layers' folder, which keeps the option string short.
-fn mount_layers(spec: &Namespaces, folder: &Path, names: &[String]) -> Result<(), Failure> {
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Mounts what takes everything written, and opens it.
+fn mount_memory(spec: &Namespaces) -> Result<OwnedFd, Failure> {
     let base = &spec.mount_point;
+    let options = format!("size={},mode=0755,uid=0,gid=0", spec.disk_bytes);
+    mounts::virtual_fs("tmpfs", base, MountFlags::NODEV, &options)
+        .at(Step::Root, || format!("{} with {options}", base.display()))?;
+    openat(CWD, base, FOLDER, Mode::empty()).at(Step::Root, || base.display().to_string())
+}
+
+/// Mounts the overlay from within the layers' folder, which keeps the option string short, and goes into it.
+fn mount_layers(spec: &Namespaces, base: &OwnedFd, names: &[String]) -> Result<(), Failure> {
+    // By the descriptor: the path to it may lead through folders of the runner's alone.
+    let inside_base = |name: &str| format!("/proc/self/fd/{}/{name}", base.as_raw_fd());
     for name in ["upper", "work", "root"] {
-        let path = base.join(name);
-        DirBuilder::new().mode(0o755).create(&path).at(Step::Root, || path.display().to_string())?;
+        let path = inside_base(name);
+        DirBuilder::new().mode(0o755).create(&path).at(Step::Root, || path)?;
     }
-    std::env::set_current_dir(folder).at(Step::Root, || folder.display().to_string())?;
-    let inside_base = |name: &str| base.join(name).to_string_lossy().into_owned();
-    let (upper, work) = (inside_base("upper"), inside_base("work"));
-    if upper.contains([',', ':', '\\']) {
-        let detail = format!("{} has a comma, colon or backslash in it", base.display());
-        return Err(Failure { step: Step::Root, errno: 0, detail });
-    }
+    let (upper, work, root) = (inside_base("upper"), inside_base("work"), inside_base("root"));
     if spec.users == Users::Namespace {
         has_user_attributes(Path::new(&upper))?;
     }
-    mounts::overlay(names, &upper, &work, &inside_base("root"), spec.users == Users::Namespace)
+    mounts::overlay(names, &upper, &work, &root, spec.users == Users::Namespace)?;
+    std::env::set_current_dir(&root).at(Step::Root, || root)
 }
 
 /// Tries the attributes by which an overlay in a user namespace marks emptied folders. Without them, which tmpfs has

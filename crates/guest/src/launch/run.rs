@@ -108,7 +108,7 @@ fn born_into_namespaces(spec: &Namespaces, plan: &Plan) -> Result<(Born, OwnedFd
 
 fn see_off(spec: &Namespaces, born: &Born, link: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
     if spec.users == Users::Namespace {
-        users::map(born.pid)?;
+        users::map(born.pid, spec.first_id)?;
     }
     supervise::see_off(link)
 }

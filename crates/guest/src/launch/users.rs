@@ -2,13 +2,22 @@
 
 use std::fs;
 
+use rustix::fs::{Gid, Uid};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use super::plan::IDS;
 use super::report::{At, Failure, Step};
 
-/// Maps the ids of the child `pid`, seen from outside.
+/// Maps the ids of the child `pid`, seen from outside, to `first` and those after it.
 ///
-/// Where the launcher may map all ids that it has itself (`CAP_SETUID`, as root in a container has), they map to
+/// With 0, where the launcher may map all ids that it has itself (`CAP_SETUID`, as root in a container has), they map to
 /// themselves, so that owners look right and `chown` works. Else root inside is the launcher's own user.
-pub(super) fn map(pid: i32) -> Result<(), Failure> {
+pub(super) fn map(pid: i32, first: u32) -> Result<(), Failure> {
+    if first > 0 {
+        let range = format!("0 {first} {IDS}\n");
+        return write(pid, "uid_map", &range).and_then(|()| write(pid, "gid_map", &range));
+    }
     if map_all(pid).is_ok() {
         return Ok(());
     }
@@ -16,6 +25,18 @@ pub(super) fn map(pid: i32) -> Result<(), Failure> {
     write(pid, "setgroups", "deny")?;
     write(pid, "uid_map", &format!("0 {uid} 1\n"))?;
     write(pid, "gid_map", &format!("0 {gid} 1\n"))
+}
+
+/// Turns this process, which may have no id in its user namespace, into root there. From then on files of the machine's
+/// root are out of reach, and those of the namespace can be made.
+pub(super) fn become_root() -> Result<(), Failure> {
+    let (uid, gid) = (Uid::ROOT, Gid::ROOT);
+    // For this thread, which is the only one.
+    set_thread_groups(&[]).at(Step::Users, || "groups")?;
+    set_thread_res_gid(gid, gid, gid).at(Step::Users, || "group of root")?;
+    set_thread_res_uid(uid, uid, uid).at(Step::Users, || "user of root")?;
+    // Forgotten by the kernel with the change of user. Should the launcher have died in between, it cannot be written to.
+    set_parent_process_death_signal(Some(Signal::KILL)).at(Step::Users, || "parent death signal")
 }
 
 fn map_all(pid: i32) -> Result<(), Failure> {

@@ -41,7 +41,7 @@ impl Launcher {
         // A group of its own: Ctrl-C at the terminal is the runner's to interpret.
         command.stderr(Stdio::from(theirs)).process_group(0);
         let mut child =
-            command.spawn().map_err(|source| os(&format!("start {}", guest.display()), source))?;
+            spawn(&mut command).await.map_err(|source| os(&format!("start {}", guest.display()), source))?;
         drop(command);
         let taken = child.stdin.take().zip(child.stdout.take());
         let (mut input, output) = taken.expect("both were asked for as pipes");
@@ -120,6 +120,21 @@ impl Launcher {
         }
         None
     }
+}
+
+/// Starts the program, which may be busy for a moment: a process that another thread is about to start still holds the
+/// descriptor by which the program was written.
+async fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    const TRIES: u32 = 200;
+    const PAUSE: Duration = Duration::from_millis(5);
+    for _ in 1..TRIES {
+        match command.spawn() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
+            other => return other,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    command.spawn()
 }
 
 fn control_pair() -> std::io::Result<(UnixStream, OwnedFd)> {

@@ -49,6 +49,8 @@ pub(super) struct Variant {
 /// What all plans of one process share.
 pub(super) struct Common {
     pub(super) variant: Variant,
+    /// In user namespaces: what root inside is outside; 0 is the runner's own user.
+    pub(super) first_id: u32,
     pub(super) mount_point: PathBuf,
     pub(super) host: HostView,
     /// The folder of the layers, and the names of those under an image, topmost first.
@@ -87,6 +89,7 @@ impl Common {
         let sysfs = is_image && self.variant.users == Users::Host && network == NetworkNamespace::Own;
         let namespaces = Namespaces {
             users: self.variant.users,
+            first_id: self.first_id,
             network,
             hostname: HOSTNAME.into(),
             mount_point: self.mount_point.clone(),
@@ -131,7 +134,9 @@ impl Common {
             cpu_shares: cgroups.map(Cgroups::default_shares),
             cpus: limits.cpus.filter(|_| cgroups.is_some()),
             memory_bytes: limited(limits.memory_mb << 20),
-            pids: cgroups.is_some().then_some(limits.pids).filter(|pids| *pids > 0),
+            pids: (cgroups.is_some() || self.bounds_processes())
+                .then_some(limits.pids)
+                .filter(|pids| *pids > 0),
             shm_bytes: Some(limits.shm_mb << 20),
             cgroup_version: cgroups.map(Cgroups::version),
             agent_network: network_word(spec.network).into(),
@@ -139,6 +144,11 @@ impl Common {
             deviations: self.deviations(spec),
             ..SandboxIdentity::default()
         }
+    }
+
+    /// Whether the limit of processes per user holds, which the kernel never applies to the machine's own root.
+    fn bounds_processes(&self) -> bool {
+        self.variant.users == Users::Namespace && (self.first_id > 0 || !is_machines_root())
     }
 
     fn deviations(&self, spec: &SandboxSpec) -> Vec<String> {
@@ -151,9 +161,10 @@ impl Common {
         }
         if let Some(why) = &self.no_cgroups {
             list.push(format!("no cgroup: {why}; memory is limited per process, processors are not limited"));
-            if self.variant.users == Users::Host {
-                list.push("the number of processes is not limited: RLIMIT_NPROC does not bind root".into());
-            }
+            list.push(match self.bounds_processes() {
+                true => "processes are limited per user".into(),
+                false => "the number of processes is not limited: RLIMIT_NPROC does not bind root".into(),
+            });
         }
         if self.variant.users == Users::Namespace {
             list.push("user namespace: files of users that are not mapped show owner 65534".into());
@@ -170,6 +181,13 @@ impl Common {
         }
         list
     }
+}
+
+/// Whether this process's user is the root of the machine, rather than of a user namespace.
+fn is_machines_root() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let is_moved = map.split_whitespace().nth(1).is_some_and(|outside| outside != "0");
+    rustix::process::geteuid().is_root() && !is_moved
 }
 
 /// The word that records hold.

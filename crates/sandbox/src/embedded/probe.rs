@@ -49,6 +49,20 @@ impl ProbeReport {
         self.images(if self.root.is_ok() { Users::Host } else { Users::Namespace })
     }
 
+    /// What a person can do where sandboxes in user namespaces see processes outside of them.
+    pub fn proc_advice(&self) -> Option<&'static str> {
+        match (self.proc, Place::look()) {
+            (ProcMount::Fresh, _) => None,
+            (ProcMount::Outer, Place::Pod) => Some(
+                "set `securityContext.procMount: Unmasked` for the worker's container, with `hostUsers: false` in the pod, \
+                 or let each pod run one sandbox at a time",
+            ),
+            (ProcMount::Outer, Place::Machine) => {
+                Some("run the container with `--security-opt systempaths=unconfined`")
+            }
+        }
+    }
+
     pub(super) fn images(&self, users: Users) -> Result<(), String> {
         match users {
             Users::Host => Ok(()),
@@ -86,7 +100,7 @@ pub(super) async fn probe_with(
     data: &Path,
     live: &Arc<Live>,
 ) -> Result<(ProbeReport, Option<Arc<Cgroups>>), SandboxError> {
-    let parts = Parts::open(data, live.clone(), Mounter::Namespace)?;
+    let parts = Parts::open(data, live.clone(), Mounter::of(Users::Namespace))?;
     let cgroups = Cgroups::open(data, live).map(Arc::new);
     let mut report = ProbeReport {
         root: Ok(()),

@@ -8,6 +8,7 @@ pub(super) mod trial;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,6 +50,9 @@ impl Store {
         for folder in [mounter.layers(), mounter.images(), "tmp", "mnt"] {
             fs::create_dir_all(data.join(folder))?;
         }
+        // Root of a sandbox may be somebody else outside, and has to find the layers in it.
+        let layers = data.join(mounter.layers());
+        fs::set_permissions(layers, fs::Permissions::from_mode(0o755))?;
         Ok(Self { data: data.to_owned(), mounter, live, temporaries: AtomicU64::new(0) })
     }
 
@@ -166,6 +170,10 @@ impl Store {
         let temporary = self.temporary();
         fs::create_dir(&temporary)?;
         rustix::fs::chmod(&temporary, rustix::fs::Mode::from_raw_mode(0o755))?;
+        let root = self.mounter.first_id();
+        if root > 0 {
+            std::os::unix::fs::chown(&temporary, Some(root), Some(root))?;
+        }
         let filled = fill(&temporary).and_then(|bytes| match fs::rename(&temporary, &place) {
             Err(_) if place.is_dir() => Ok(0),
             other => other.map(|()| bytes),

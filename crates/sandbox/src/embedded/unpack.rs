@@ -64,7 +64,7 @@ impl Layer {
         if name.as_bytes().starts_with(WHITEOUT) {
             return whiteout(&parent, name, self.mounter, || self.reopen(folder));
         }
-        let attributes = Attributes::of(entry)?;
+        let attributes = Attributes::of(entry, self.mounter)?;
         self.make(entry, kind, &parent, &path)?;
         if kind != EntryType::Link {
             attributes.set(&parent, name, kind)?;
@@ -135,6 +135,11 @@ impl Layer {
                 Err(Errno::NOENT) => {
                     mkdirat(&fd, part.as_os_str(), Mode::from_raw_mode(0o755))
                         .map_err(|errno| refused(&reached, errno))?;
+                    let root = self.mounter.owner(0);
+                    let (uid, gid) = (Uid::from_raw(root), Gid::from_raw(root));
+                    if self.mounter.first_id() > 0 {
+                        chownat(&fd, part.as_os_str(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+                    }
                     resolve(&self.root, &reached)
                 }
                 other => other,
@@ -149,7 +154,7 @@ impl Layer {
     }
 
     fn set_root_attributes<R: Read>(&mut self, entry: &mut Entry<'_, R>) -> io::Result<()> {
-        let attributes = Attributes::of(entry)?;
+        let attributes = Attributes::of(entry, self.mounter)?;
         attributes.set(&self.root, OsStr::new("."), EntryType::Directory)?;
         self.folder_times.push((PathBuf::new(), attributes.times));
         Ok(())
@@ -236,11 +241,11 @@ struct Attributes {
 }
 
 impl Attributes {
-    fn of<R: Read>(entry: &mut Entry<'_, R>) -> io::Result<Self> {
+    fn of<R: Read>(entry: &mut Entry<'_, R>, mounter: Mounter) -> io::Result<Self> {
         let header = entry.header();
         let id = |value: io::Result<u64>| {
             let id = value.ok().and_then(|id| u32::try_from(id).ok()).filter(|id| *id != u32::MAX);
-            id.ok_or_else(|| broken("an owner out of range".into()))
+            id.map(|id| mounter.owner(id)).ok_or_else(|| broken("an owner out of range".into()))
         };
         let owner = (Uid::from_raw(id(header.uid())?), Gid::from_raw(id(header.gid())?));
         let mode = Mode::from_raw_mode(header.mode().map_err(damaged)? & 0o7777);
