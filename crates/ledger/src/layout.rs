@@ -3,6 +3,7 @@
 //! ```text
 //! plan/<n>.json, plan/<n>.parquet                       segments of the plan, created once each
 //! data/<fingerprint>/<sha256>, .../index.json           the dataset's files in pieces, for workers that do not have them
+//! locks/<hash of an image's reference>.json             what the reference stands for in this run, created once
 //! control.json                                          what the operators want: compare-and-swap
 //! budget.json                                           who may spend how much: compare-and-swap
 //! workers/<incarnation>.json                            heartbeat, written by that worker alone

@@ -100,6 +100,7 @@ impl Engine {
     pub fn new(parts: EngineParts) -> Self {
         let environments = Environments::new(
             Arc::clone(&parts.backend),
+            Arc::clone(&parts.journal),
             parts.spec.sandbox.clone(),
             parts.cache.clone(),
             parts.labels.clone(),

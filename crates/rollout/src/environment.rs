@@ -18,6 +18,7 @@ use thresher_sandbox::{Backend, Command, Prepared, Sandbox, SandboxSpec};
 use tokio::sync::OnceCell;
 
 use crate::blobs::{disk_fault, write_atomically};
+use crate::journal::Journal;
 
 /// Version of set-up and scrub; it is part of the derived layer's key and of every record.
 pub const SETUP_VERSION: &str = "1";
@@ -48,6 +49,7 @@ pub struct Environment {
 /// The environments of this process, each made once.
 pub struct Environments {
     backend: Arc<dyn Backend>,
+    journal: Arc<dyn Journal>,
     settings: SandboxSettings,
     cache: PathBuf,
     labels: BTreeMap<String, String>,
@@ -58,14 +60,16 @@ pub struct Environments {
 type Slot = Arc<OnceCell<Arc<Environment>>>;
 
 impl Environments {
-    /// Makes environments with `backend`; hidden tests are cached below `cache`.
+    /// Makes environments with `backend`, from the images that `journal` knows the run is locked to; hidden tests are
+    /// cached below `cache`.
     pub fn new(
         backend: Arc<dyn Backend>,
+        journal: Arc<dyn Journal>,
         settings: SandboxSettings,
         cache: PathBuf,
         labels: BTreeMap<String, String>,
     ) -> Self {
-        Self { backend, settings, cache, labels, ready: Mutex::default() }
+        Self { backend, journal, settings, cache, labels, ready: Mutex::default() }
     }
 
     /// The environment of `task`: a second caller waits for the first, and a failure is tried again by the next.
@@ -81,7 +85,7 @@ impl Environments {
     async fn make(&self, task: &Task) -> Result<Environment, Fault> {
         let started = Instant::now();
         let image = &task.environment.image;
-        let pristine = self.backend.prepare(image).await.map_err(|error| fault(&error, Phase::Pull))?;
+        let pristine = self.resolve(image).await?;
         let pull_ms = started.elapsed().as_millis() as u64;
         let digest = pristine.digest.clone();
         let Some(recipe) = Recipe::of(task.family) else {
@@ -103,6 +107,24 @@ impl Environments {
         let deviations = deviations.lines().map(str::to_owned).collect();
         let hidden = bundle.is_file().then_some(bundle);
         Ok(Environment::new(prepared, repeated, digest, hidden, deviations, pull_ms))
+    }
+
+    /// The image's content in this run: what its reference stood for when the first worker asked.
+    async fn resolve(&self, image: &ImageRef) -> Result<Prepared, Fault> {
+        let pull = |error| fault(&error, Phase::Pull);
+        let tag = match image {
+            ImageRef::Registry(reference) if !reference.contains('@') => reference,
+            ImageRef::Registry(_) | ImageRef::Host => return self.backend.prepare(image).await.map_err(pull),
+        };
+        if let Some(digest) = self.journal.locked_image(tag).await? {
+            return self.backend.prepare_locked(image, &digest).await.map_err(pull);
+        }
+        let found = self.backend.prepare(image).await.map_err(pull)?;
+        let digest = self.journal.lock_image(tag, &found.digest).await?;
+        if digest == found.digest {
+            return Ok(found);
+        }
+        self.backend.prepare_locked(image, &digest).await.map_err(pull)
     }
 
     /// The layer with set-up and scrub done, made if it is not there.

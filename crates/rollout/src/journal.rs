@@ -52,6 +52,12 @@ pub trait Journal: Send + Sync {
     /// Stores a grader's log and returns its path relative to the run's prefix.
     async fn grader_log(&self, rollout: &RolloutId, nonce: &str, log: &[u8]) -> Result<String, Fault>;
 
+    /// The digest that the run has locked `image` to; `None` if nobody has yet.
+    async fn locked_image(&self, image: &str) -> Result<Option<String>, Fault>;
+
+    /// Locks `image` to `digest`, unless somebody was first; returns what counts.
+    async fn lock_image(&self, image: &str, digest: &str) -> Result<String, Fault>;
+
     /// Hears of progress. Must not block.
     fn progress(&self, rollout: &RolloutId, progress: Progress);
 }

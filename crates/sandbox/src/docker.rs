@@ -221,6 +221,10 @@ impl Backend for Docker {
         self.images.prepare(&self.engine, image).await
     }
 
+    async fn prepare_locked(&self, image: &ImageRef, digest: &str) -> Result<Prepared, SandboxError> {
+        self.images.prepare_locked(&self.engine, image, digest).await
+    }
+
     async fn derived(&self, base: &Prepared, key: &str) -> Result<Option<Prepared>, SandboxError> {
         derive::lookup(&self.engine, base, key).await
     }

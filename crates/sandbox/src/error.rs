@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use thresher_core::fault::{Blame, Fault, Phase, Retry};
+use thresher_core::task::ImageRef;
 
 /// An error of a sandbox or its backend.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +97,12 @@ pub enum FileErrorKind {
 }
 
 impl SandboxError {
+    /// The error for an image whose content of `digest`, which the run is locked to, cannot be had.
+    pub(crate) fn not_locked(image: &ImageRef, digest: &str) -> Self {
+        let message = format!("the run uses {digest}, which cannot be had here");
+        Self::NoImage { image: image.to_string(), message }
+    }
+
     /// The infrastructure fault that this error is evidence of, seen in `phase`; `None` where the code inside the
     /// sandbox could have caused it by itself.
     pub fn fault(&self, phase: Phase) -> Option<Fault> {

@@ -43,6 +43,27 @@ pub trait Backend: Send + Sync {
     /// One preparation per image and node runs at a time; a second caller waits for the first.
     async fn prepare(&self, image: &ImageRef) -> Result<Prepared, SandboxError>;
 
+    /// Makes exactly that content of `image` usable which `digest` names, whatever the reference stands for now: what
+    /// an earlier [`Prepared::digest`] of the same reference said. The answer has that digest.
+    ///
+    /// # Errors
+    /// [`SandboxError::NoImage`] if it cannot be had any more.
+    async fn prepare_locked(&self, image: &ImageRef, digest: &str) -> Result<Prepared, SandboxError> {
+        let found = self.prepare(image).await;
+        match &found {
+            Ok(prepared) if prepared.digest == digest => return found,
+            Ok(_) | Err(SandboxError::NoImage { .. }) => {}
+            Err(_) => return found,
+        }
+        // The tag stands for something else now, or for nothing.
+        let locked = self.prepare(&spec::at_digest(image, digest)).await;
+        match locked {
+            Ok(prepared) if prepared.digest == digest => Ok(Prepared { image: image.clone(), ..prepared }),
+            Ok(_) | Err(SandboxError::NoImage { .. }) => Err(SandboxError::not_locked(image, digest)),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Looks up a layer derived earlier with [`Backend::derive`] under `key`.
     async fn derived(&self, base: &Prepared, key: &str) -> Result<Option<Prepared>, SandboxError>;
 

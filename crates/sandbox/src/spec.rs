@@ -22,6 +22,15 @@ pub struct Prepared {
     pub pulled_bytes: u64,
 }
 
+/// The same repository's content of this digest.
+pub(crate) fn at_digest(image: &ImageRef, digest: &str) -> ImageRef {
+    let ImageRef::Registry(reference) = image else { return image.clone() };
+    let tagged = reference.split_once('@').map_or(reference.as_str(), |(tagged, _)| tagged);
+    let name = tagged.rfind('/').map_or(0, |slash| slash + 1);
+    let end = tagged[name..].find(':').map_or(tagged.len(), |colon| name + colon);
+    ImageRef::Registry(format!("{}@{digest}", &tagged[..end]))
+}
+
 /// A sandbox to be started.
 #[derive(Clone, Debug)]
 pub struct SandboxSpec {
@@ -246,4 +255,24 @@ pub struct SnapshotEntry {
     pub blob: [u8; 20],
     /// Size in bytes.
     pub size: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_takes_the_place_of_the_tag() {
+        for (reference, wanted) in [
+            ("debian", "debian@sha256:a"),
+            ("debian:12", "debian@sha256:a"),
+            ("localhost:5000/x", "localhost:5000/x@sha256:a"),
+            ("localhost:5000/x/y:1", "localhost:5000/x/y@sha256:a"),
+            ("x:1@sha256:b", "x@sha256:a"),
+        ] {
+            let image = ImageRef::Registry(reference.into());
+            assert_eq!(at_digest(&image, "sha256:a"), ImageRef::Registry(wanted.into()), "{reference}");
+        }
+        assert_eq!(at_digest(&ImageRef::Host, "sha256:a"), ImageRef::Host);
+    }
 }

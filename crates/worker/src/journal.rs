@@ -71,6 +71,16 @@ impl Journal for LedgerJournal {
         }))
     }
 
+    async fn locked_image(&self, image: &str) -> Result<Option<String>, Fault> {
+        let lock = self.ledger.locked_image(image).await.map_err(|error| lock_fault(&error))?;
+        Ok(lock.map(|lock| lock.digest))
+    }
+
+    async fn lock_image(&self, image: &str, digest: &str) -> Result<String, Fault> {
+        let lock = self.ledger.lock_image(image, digest).await.map_err(|error| lock_fault(&error))?;
+        Ok(lock.digest)
+    }
+
     fn progress(&self, rollout: &RolloutId, progress: Progress) {
         let rollout = rollout.clone();
         self.observer.hear(match progress {
@@ -78,6 +88,10 @@ impl Journal for LedgerJournal {
             Progress::Step { steps, tokens, cost_usd } => Event::Stepped { rollout, steps, tokens, cost_usd },
         });
     }
+}
+
+fn lock_fault(error: &LedgerError) -> Fault {
+    store_fault(error).during(Phase::Pull)
 }
 
 /// The fault that a failing store is.

@@ -10,6 +10,7 @@ mod fixtures;
 mod follow;
 mod gc;
 mod hooked;
+mod images;
 mod kill;
 mod log;
 mod manifest;

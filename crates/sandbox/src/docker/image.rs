@@ -60,6 +60,36 @@ impl Images {
         Ok(ready.prepared(image, pulled_bytes))
     }
 
+    /// Makes that content of `image` usable which `digest` names: a registry's digest, or the id of an image that no
+    /// registry gave one.
+    pub(super) async fn prepare_locked(
+        &self,
+        engine: &Engine,
+        image: &ImageRef,
+        digest: &str,
+    ) -> Result<Prepared, SandboxError> {
+        let ImageRef::Registry(named) = image else {
+            return Err(SandboxError::Unsupported("a container engine has no `host` environment".into()));
+        };
+        let reference = apply_map(&self.registry_map, named);
+        let locked = Reference::parse(&reference).at(digest);
+        let lock = self.lock(&locked);
+        let _alone = lock.lock().await;
+        if let Some(ready) = self.ready().get(&locked).cloned() {
+            return Ok(ready.prepared(image, 0));
+        }
+        let (ready, pulled_bytes) = match held(engine, &reference, digest).await? {
+            Some(ready) => (ready, 0),
+            None => {
+                let obtained = self.obtain(engine, &locked).await;
+                obtained.map_err(|error| explain(error, named, digest))?
+            }
+        };
+        let ready = Ready { digest: digest.to_owned(), ..ready };
+        self.ready().insert(locked, ready.clone());
+        Ok(ready.prepared(image, pulled_bytes))
+    }
+
     /// Forgets an image that turned out to be gone, so that the next preparation looks again.
     pub(super) fn forget(&self, id: &str) {
         self.ready().retain(|_, ready| ready.id != id);
@@ -132,6 +162,35 @@ impl Ready {
         let digest = choose_digest(&Reference::parse(reference), digests).unwrap_or_else(|| id.clone());
         let env = image.config.as_ref().and_then(|config| config.env.as_deref()).unwrap_or_default();
         Some(Self { id, digest, env: parse_env(env) })
+    }
+}
+
+/// Looks for the content `digest` of `reference` on the node: under its tag, then as an image's own id.
+async fn held(engine: &Engine, reference: &str, digest: &str) -> Result<Option<Ready>, SandboxError> {
+    for name in [reference, digest] {
+        let found = inspect(engine, name).await?;
+        if let Some(image) = found.filter(|image| is_content(image, digest)) {
+            return Ok(Ready::of(reference, &image));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the image is what `digest` names, in whichever repository.
+fn is_content(image: &ImageInspect, digest: &str) -> bool {
+    let digests = image.repo_digests.as_deref().unwrap_or_default();
+    let mut digests = digests.iter().filter_map(|entry| Some(entry.split_once('@')?.1));
+    image.id.as_deref() == Some(digest) || digests.any(|found| found == digest)
+}
+
+/// Says why a tag that may well exist was not good enough.
+fn explain(error: SandboxError, image: &str, digest: &str) -> SandboxError {
+    match error {
+        SandboxError::NoImage { message, .. } => {
+            let message = format!("the run uses {digest}, which cannot be had here: {message}");
+            SandboxError::NoImage { image: image.to_owned(), message }
+        }
+        other => other,
     }
 }
 

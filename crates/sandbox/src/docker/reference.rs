@@ -29,6 +29,11 @@ impl Reference {
         Self { name: name.to_owned(), tag, digest }
     }
 
+    /// The same repository's content of this digest.
+    pub(super) fn at(&self, digest: &str) -> String {
+        format!("{}@{digest}", self.name)
+    }
+
     /// What the daemon's pull call takes as its tag: the digest, which wins, or the tag.
     pub(super) fn version(&self) -> &str {
         self.digest.as_deref().or(self.tag.as_deref()).unwrap_or("latest")
@@ -86,6 +91,7 @@ mod tests {
         }
         assert_eq!(Reference::parse("a:1@sha256:00ff").version(), digest);
         assert_eq!(Reference::parse("a:1").version(), "1");
+        assert_eq!(Reference::parse("h:5000/a:1").at(digest), "h:5000/a@sha256:00ff");
     }
 
     #[test]
