@@ -11,12 +11,14 @@
 //! handle.rs     what one process sees of it: latency, lost requests and answers (faults.rs), freezes, kills (link.rs)
 //! watch.rs      what must hold at every change              judge.rs    what must hold at the end
 //! broken.rs     broken variants, which must be caught       witness.rs  what really happened, for the judge
+//! fleet.rs      apart from all that: how busy a large fleet is, without any trouble
 //! ```
 
 mod broken;
 mod case;
 mod fate;
 mod faults;
+mod fleet;
 mod handle;
 mod judge;
 mod link;
@@ -35,6 +37,7 @@ pub use broken::Variant;
 pub use case::{Verdict, play};
 pub use fate::RolloutFaults;
 pub use faults::StoreFaults;
+pub use fleet::{Fleet, FleetReport, Knowledge, Workload, fixed_shards, play_fleet};
 pub use handle::StoreHandle;
 pub use link::{Link, Trouble, When};
 pub use plan::Size;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use rand::Rng;
 use thresher_core::ShardId;
-use thresher_core::plan::Shard;
+use thresher_core::plan::Plan;
 use thresher_ledger::{Claim, Incarnation, Standing};
 use thresher_store::ChangeTag;
 
@@ -13,6 +13,12 @@ use thresher_store::ChangeTag;
 pub(crate) struct Book {
     entries: Vec<Entry>,
     at: HashMap<ShardId, usize>,
+    images: Vec<Image>,
+    image_of: HashMap<String, usize>,
+    /// The image of the shard that was won last.
+    at_hand: Option<usize>,
+    /// Positions, one for each image that nobody else is at: of its first free entry.
+    untouched: BTreeSet<usize>,
     /// Positions of entries that are free, of orphaned ones, and of those whose claims were not read yet.
     free: BTreeSet<usize>,
     orphans: BTreeSet<usize>,
@@ -25,11 +31,29 @@ pub(crate) struct Book {
 #[derive(Debug)]
 struct Entry {
     shard: ShardId,
+    /// Index of its image.
+    image: usize,
     state: State,
     /// The claim's tag in the newest listing.
     tag: Option<ChangeTag>,
     /// Whether the claim was written since it was read.
     stale: bool,
+}
+
+/// The shards of one image.
+#[derive(Debug, Default)]
+struct Image {
+    /// Positions of those that are free.
+    free: BTreeSet<usize>,
+    /// How many others have, as far as is known.
+    taken: usize,
+}
+
+impl Image {
+    /// The shard that stands for the image as long as nobody else is at it.
+    fn first(&self) -> Option<usize> {
+        self.free.first().copied().filter(|_| self.taken == 0)
+    }
 }
 
 /// What is known of a shard.
@@ -63,21 +87,45 @@ pub(crate) enum Choice {
 impl Book {
     pub(crate) fn new(round: u32) -> Self {
         let (free, orphans, unread) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Self { entries: Vec::new(), at: HashMap::new(), free, orphans, unread, round, spread: 1 }
-    }
-
-    /// Adds shards behind those that are known.
-    pub(crate) fn extend<'a>(&mut self, shards: impl Iterator<Item = &'a Shard>) {
-        shards.for_each(|shard| self.add(shard.shard_id.clone()));
-    }
-
-    /// Adds one shard, if it is not known.
-    pub(crate) fn add(&mut self, shard: ShardId) {
-        let next = self.entries.len();
-        if *self.at.entry(shard.clone()).or_insert(next) == next {
-            self.entries.push(Entry { shard, state: State::Fresh, tag: None, stale: false });
-            self.free.insert(next);
+        Self {
+            entries: Vec::new(),
+            at: HashMap::new(),
+            images: Vec::new(),
+            image_of: HashMap::new(),
+            at_hand: None,
+            untouched: BTreeSet::new(),
+            free,
+            orphans,
+            unread,
+            round,
+            spread: 1,
         }
+    }
+
+    /// Adds a plan's shards behind those that are known.
+    pub(crate) fn extend(&mut self, plan: &Plan) {
+        for shard in &plan.shards {
+            self.add_of(shard.shard_id.clone(), &plan.tasks[shard.rollouts[0].task as usize].image);
+        }
+    }
+
+    /// Adds what is claimed like a shard and has no image, if it is not known.
+    pub(crate) fn add(&mut self, shard: ShardId) {
+        self.add_of(shard, "");
+    }
+
+    fn add_of(&mut self, shard: ShardId, image: &str) {
+        let next = self.entries.len();
+        if *self.at.entry(shard.clone()).or_insert(next) != next {
+            return;
+        }
+        let images = self.images.len();
+        let image = *self.image_of.entry(image.to_owned()).or_insert(images);
+        if image == images {
+            self.images.push(Image::default());
+        }
+        self.entries.push(Entry { shard, image, state: State::Ours, tag: None, stale: false });
+        self.set(next, State::Fresh);
     }
 
     /// Begins a round: shards that an earlier one left open can be claimed again.
@@ -135,6 +183,7 @@ impl Book {
     /// The shard is ours now.
     pub(crate) fn won(&mut self, shard: &ShardId) {
         if let Some(&at) = self.at.get(shard) {
+            self.at_hand = Some(self.entries[at].image);
             self.set(at, State::Ours);
         }
     }
@@ -182,15 +231,21 @@ impl Book {
         holders
     }
 
-    /// The next shard to try: first what lost workers left, then the free ones in their order.
+    /// The next shard to try: first what lost workers left; then another one of the image that is at hand; then the
+    /// images that nobody is at, in their order; and what is left of images that others are at only in the end, because
+    /// it has to be pulled once more for that.
     pub(crate) fn choose(&self, rng: &mut impl Rng) -> Option<Choice> {
         if let Some(&at) = self.orphans.first()
             && let State::Orphaned(claim) = &self.entries[at].state
         {
             return Some(Choice::Orphaned(claim.clone()));
         }
-        let near = self.free.len().min(self.spread);
-        let at = *self.free.iter().nth(below(rng, near)?)?;
+        let at_hand = self.at_hand.and_then(|image| self.images[image].free.first().copied());
+        let by_lot = if self.untouched.is_empty() { &self.free } else { &self.untouched };
+        let at = match at_hand {
+            Some(at) => at,
+            None => *by_lot.iter().nth(below(rng, by_lot.len().min(self.spread))?)?,
+        };
         Some(match &self.entries[at].state {
             State::Open(claim) => Choice::Open(claim.clone()),
             _ => Choice::Fresh(self.entries[at].shard.clone()),
@@ -222,7 +277,26 @@ impl Book {
             State::Unread => self.unread.insert(at),
             _ => false,
         };
+        self.touch(at, &state);
         self.entries[at].state = state;
+    }
+
+    /// Brings what is known of the image up to the new state of one of its shards.
+    fn touch(&mut self, at: usize, state: &State) {
+        let entry = &self.entries[at];
+        let image = &mut self.images[entry.image];
+        if let Some(first) = image.first() {
+            self.untouched.remove(&first);
+        }
+        image.taken -= usize::from(is_others(&entry.state));
+        image.taken += usize::from(is_others(state));
+        match self.free.contains(&at) {
+            true => image.free.insert(at),
+            false => image.free.remove(&at),
+        };
+        if let Some(first) = image.first() {
+            self.untouched.insert(first);
+        }
     }
 }
 
@@ -236,6 +310,11 @@ fn state(claim: Claim, round: u32) -> State {
         Standing::Finished { round: last, open } if *open > 0 && *last < round => State::Open(claim),
         Standing::Finished { .. } => State::Finished(claim),
     }
+}
+
+/// Whether another worker may be at it.
+fn is_others(state: &State) -> bool {
+    matches!(state, State::Unread | State::Taken(_) | State::Orphaned(_))
 }
 
 fn holder(claim: &Claim) -> Option<&Incarnation> {

@@ -58,7 +58,7 @@ impl Worker {
         let Some(plan) = self.shared.ledger.plan_after(&self.plan).await? else { return Ok(false) };
         self.plan = plan;
         self.shards = positions(&self.plan);
-        self.book.extend(self.plan.plan.shards.iter());
+        self.book.extend(&self.plan.plan);
         self.look_for_work().await?;
         Ok(true)
     }
