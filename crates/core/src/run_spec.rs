@@ -68,11 +68,21 @@ pub struct FleetSpec {
     pub pack_bytes: u64,
     /// Seconds after which a worker packs what it has, full or not.
     pub pack_s: u64,
+    /// Seconds that a worker waits for what rollouts share (registry, model, container engine) to come back, before
+    /// faults of it count and the worker stops.
+    pub outage_s: u64,
 }
 
 impl Default for FleetSpec {
     fn default() -> Self {
-        Self { heartbeat_s: 30, take_over_s: 120, max_lost_workers: 3, pack_bytes: 128 << 20, pack_s: 600 }
+        Self {
+            heartbeat_s: 30,
+            take_over_s: 120,
+            max_lost_workers: 3,
+            pack_bytes: 128 << 20,
+            pack_s: 600,
+            outage_s: 1_800,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod book;
 mod event;
 mod hold;
 mod journal;
+mod outage;
 mod pulse;
 mod purse;
 mod queue;

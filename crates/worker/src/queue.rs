@@ -6,6 +6,8 @@ use thresher_core::plan::PlannedRollout;
 use thresher_core::{RolloutId, ShardId};
 use tokio::time::Instant;
 
+use crate::outage::Spared;
+
 /// A rollout that is to be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pending {
@@ -17,6 +19,8 @@ pub(crate) struct Pending {
     pub(crate) tries: u32,
     /// Whether a finished trajectory waits for grading.
     pub(crate) ungraded: bool,
+    /// Tries that did not count, because something was away that rollouts share.
+    pub(crate) spared: Option<Spared>,
 }
 
 /// What the queue has to offer.
@@ -91,7 +95,7 @@ mod tests {
 
     fn pending(shard: &str, id: &str) -> Pending {
         let rollout = PlannedRollout { rollout_id: RolloutId::new(id), task: 0, sample: 0, expected_s: 1 };
-        Pending { shard: ShardId::new(shard), rollout, attempt: 1, tries: 1, ungraded: false }
+        Pending { shard: ShardId::new(shard), rollout, attempt: 1, tries: 1, ungraded: false, spared: None }
     }
 
     fn id(next: Next) -> String {

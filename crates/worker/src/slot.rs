@@ -6,6 +6,7 @@ use thresher_core::plan::TaskHandle;
 use thresher_core::{Outcome, RolloutRecord};
 use thresher_ledger::{Commit, Ledger, LedgerError};
 use thresher_rollout::{RolloutJob, Ungraded};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::journal::LedgerJournal;
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
 pub(crate) struct Done {
     pub(crate) pending: Pending,
     pub(crate) record: RolloutRecord,
+    /// When it began.
+    pub(crate) began: Instant,
     /// Whether its record is the rollout's result; `None` for a fault, which is no result.
     pub(crate) commit: Option<Commit>,
 }
@@ -36,6 +39,7 @@ impl Shared {
         task: TaskHandle,
         cancel: CancellationToken,
     ) -> Result<Done, LedgerError> {
+        let began = Instant::now();
         let ungraded = match pending.ungraded {
             true => {
                 let rollout = &pending.rollout.rollout_id;
@@ -54,7 +58,7 @@ impl Shared {
                 None
             }
         };
-        Ok(Done { pending, record, commit })
+        Ok(Done { pending, record, began, commit })
     }
 }
 

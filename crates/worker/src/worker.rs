@@ -27,6 +27,7 @@ use crate::book::Book;
 use crate::event::{Event, Observer};
 use crate::hold::Holds;
 use crate::journal::LedgerJournal;
+use crate::outage::{Ended, Outage};
 use crate::pulse::Pulse;
 use crate::purse::Purse;
 use crate::queue::{Pending, Queue};
@@ -85,6 +86,8 @@ pub enum StopCause {
     Budget(String),
     /// Going on would fail every rollout alike.
     Configuration(Fault),
+    /// Something that rollouts share was away for longer than a worker waits; nothing is wrong with the rollouts.
+    Outage(Fault),
 }
 
 /// What a worker did.
@@ -126,6 +129,7 @@ pub struct Worker {
     holds: Holds,
     queue: Queue,
     purse: Purse,
+    outage: Outage,
     watch: Watch,
     /// Workers that are gone, and what they said last.
     gone: BTreeMap<Incarnation, Option<Heartbeat>>,
@@ -184,7 +188,7 @@ impl Worker {
         let journal = Arc::new(LedgerJournal::new(ledger.clone(), Arc::clone(&observer)));
         let runner = (parts.runner)(Arc::clone(&journal) as Arc<dyn Journal>);
         let mut book = Book::new(control.round);
-        book.extend(plan.plan.shards.iter());
+        book.extend(&plan.plan);
         let packer = ledger.packer(PackerOptions {
             raw_bytes: fleet.pack_bytes,
             every: Duration::from_secs(fleet.pack_s.max(1)),
@@ -198,6 +202,7 @@ impl Worker {
             holds: Holds::default(),
             queue: Queue::default(),
             purse: Purse::new(&plan.spec),
+            outage: Outage::new(Duration::from_secs(plan.spec.fleet.outage_s)),
             watch: Watch::new(patience),
             gone: BTreeMap::new(),
             pulse: Arc::new(pulse),
@@ -266,7 +271,7 @@ impl Worker {
     }
 
     fn finish(&mut self, done: Done) {
-        let Done { pending, record, commit } = done;
+        let Done { pending, record, began, commit } = done;
         if let Some(Commit::Committed(stored)) = commit {
             self.packer.add(&record, stored);
         }
@@ -281,9 +286,19 @@ impl Worker {
         if let Outcome::Faulted(fault) = &record.outcome
             && self.stopped.is_none()
             && self.holds.cancel(&pending.shard).is_some()
-            && let Some(pause) = retry::pause(fault, pending.tries, self.settings.retries)
         {
-            return self.put_back(pending, &record, fault, pause);
+            let ended = ended(&pending, &record, began);
+            if let Some(spared) = self.outage.faulted(Instant::now(), ended, fault) {
+                let again = Pending { spared: Some(spared), ..pending };
+                return self.put_back(again, &record, fault, spared.pause());
+            }
+            if let Some(pause) = retry::pause(fault, pending.tries, self.settings.retries) {
+                let again = Pending { tries: pending.tries + 1, ..pending };
+                return self.put_back(again, &record, fault, pause);
+            }
+        }
+        if commit.is_some() {
+            self.outage.passed(&record.nonce, began);
         }
         self.count(&pending, &record, commit);
     }
@@ -297,7 +312,7 @@ impl Worker {
         });
         // A trajectory that was finished before the fault only has to be graded.
         let ungraded = record.patch.is_some() || record.stop_reason.is_some();
-        let again = Pending { attempt: pending.attempt + 1, tries: pending.tries + 1, ungraded, ..pending };
+        let again = Pending { attempt: pending.attempt + 1, ungraded, ..pending };
         self.queue.retry(Instant::now() + pause, again);
     }
 
@@ -341,7 +356,7 @@ impl Worker {
         let break_off = match cause {
             StopCause::Drained => self.settings.on_drain == OnDrain::NoNewTurn,
             StopCause::Cancelled => self.control.state == thresher_ledger::RunState::Cancelled { now: true },
-            StopCause::Budget(_) | StopCause::Configuration(_) => false,
+            StopCause::Budget(_) | StopCause::Configuration(_) | StopCause::Outage(_) => false,
         };
         if break_off {
             self.holds.cancel_all();
@@ -352,9 +367,13 @@ impl Worker {
     }
 }
 
+fn ended<'a>(pending: &Pending, record: &'a RolloutRecord, began: Instant) -> Ended<'a> {
+    Ended { nonce: &record.nonce, task: pending.rollout.task, began, spared: pending.spared }
+}
+
 /// What an attempt adds to what was spent. A trajectory that a try before this one had paid for is not paid again.
 fn spent(pending: &Pending, record: &RolloutRecord, graded: bool) -> Amount {
-    let paid = pending.ungraded && pending.tries > 1;
+    let paid = pending.ungraded && (pending.tries > 1 || pending.spared.is_some());
     match paid {
         true => Amount { rollouts: u64::from(graded), ..Amount::default() },
         false => Amount::of(&record.totals, graded),

@@ -116,6 +116,11 @@ pub(super) fn ending(worked: &WorkerReport, again: &str) -> (i32, Option<String>
             let note = format!("stopped: {fault}\nevery further rollout would fail alike{not_begun}");
             (exit_code::FAULTED, Some(note))
         }
+        Some(StopCause::Outage(fault)) => {
+            let note =
+                format!("stopped: {fault}\nit was away for too long{not_begun}; the same command goes on");
+            (exit_code::OUTAGE, Some(note))
+        }
         Some(StopCause::Budget(which)) => {
             (exit_code::DRAINED, Some(format!("stopped: {which}{not_begun}; {RESUME}, with another budget")))
         }

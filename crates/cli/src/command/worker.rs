@@ -69,7 +69,7 @@ fn code_in_job(report: &WorkerReport, code: i32) -> i32 {
         None | Some(StopCause::Cancelled | StopCause::Budget(_)) => exit_code::OK,
         // Another worker would find the same.
         Some(StopCause::Configuration(_)) => exit_code::USAGE,
-        Some(StopCause::Drained) => code,
+        Some(StopCause::Drained | StopCause::Outage(_)) => code,
     }
 }
 

@@ -115,6 +115,7 @@ fn end(report: &WorkerReport) -> End {
         Some(StopCause::Cancelled) => End::Cancelled,
         Some(StopCause::Budget(_)) => End::Budget,
         Some(StopCause::Configuration(_)) => unreachable!("no simulated fault is one of configuration"),
+        Some(StopCause::Outage(_)) => End::Drained,
     }
 }
 

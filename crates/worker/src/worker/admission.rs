@@ -8,14 +8,23 @@ use tokio::time::Instant;
 
 use super::{StopCause, Worker, WorkerError};
 use crate::event::Event;
+use crate::outage::Room;
 use crate::queue::{Next, Pending};
 
 impl Worker {
     /// Fills free slots. Returns when the next retry is due, if one waits.
     pub(super) async fn admit(&mut self) -> Result<Option<Instant>, WorkerError> {
         let mut due = None;
+        self.stop_if_away_too_long();
         while self.admits() && self.running.len() < self.settings.slots {
-            let free = self.settings.slots - self.running.len();
+            let free = match self.outage.room(Instant::now()) {
+                Room::Open => self.settings.slots - self.running.len(),
+                Room::Probe => 1,
+                Room::Shut(until) => {
+                    due = Some(until);
+                    break;
+                }
+            };
             while self.queue.ready(Instant::now()) < free && self.claim_next().await? {}
             let batch;
             (batch, due) = self.take(free).await?;
@@ -26,6 +35,13 @@ impl Worker {
         }
         self.look_ahead().await?;
         Ok(due)
+    }
+
+    /// Stops when what rollouts share was away for longer than this worker waits.
+    fn stop_if_away_too_long(&mut self) {
+        if let Some(fault) = self.outage.too_long(Instant::now()).cloned() {
+            self.stop(StopCause::Outage(fault));
+        }
     }
 
     /// Takes up to `free` rollouts that the budget has room for from the queue.
@@ -124,6 +140,7 @@ impl Worker {
     }
 
     fn spawn(&mut self, pending: Pending, nonce: String, cancel: tokio_util::sync::CancellationToken) {
+        self.outage.begun(Instant::now(), &nonce);
         let task = self.task(&pending).clone();
         self.observer.hear(Event::Started {
             rollout: pending.rollout.rollout_id.clone(),
@@ -139,7 +156,13 @@ impl Worker {
     async fn look_ahead(&mut self) -> Result<(), WorkerError> {
         let busy = self.running.len() >= self.settings.slots;
         let plenty = self.settings.exclusive || self.book.free_count() > self.watch.alive() + 1;
-        if !(self.admits() && busy && plenty && self.queue.is_empty() && self.claim_next().await?) {
+        if !(self.admits()
+            && self.outage.what().is_none()
+            && busy
+            && plenty
+            && self.queue.is_empty()
+            && self.claim_next().await?)
+        {
             return Ok(());
         }
         if let Next::Ready(pending) = self.queue.next(Instant::now()) {

@@ -191,6 +191,7 @@ impl Known {
             rollout: rollout.clone(),
             attempt: attempts.map_or(1, |known| known.next),
             tries: 1,
+            spared: None,
             ungraded: attempts.is_some_and(|known| known.ungraded),
         }
     }
