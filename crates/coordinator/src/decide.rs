@@ -42,7 +42,7 @@ pub struct FleetJob {
     pub generation: u32,
     /// Hash of the template it was made from.
     pub template: String,
-    /// Worker slots.
+    /// Worker slots that were asked for. A queue may have admitted fewer, which is the queue's to change.
     pub slots: u32,
     /// Whether it makes no pods: by us, or by a queue that has not admitted it.
     pub suspended: bool,

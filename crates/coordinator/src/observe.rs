@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use kube::api::ListParams;
 use thresher_ledger::{Control, Ledger, LogSummary, RunState};
 
-use crate::template::{GENERATION, GRADED, PLACE, PROGRESS, PROGRESS_AT, ROUND, TEMPLATE};
+use crate::template::{GENERATION, GRADED, PLACE, PROGRESS, PROGRESS_AT, ROUND, SLOTS, TEMPLATE};
 use crate::{ClusterError, FleetJob, JobEnd, RunView, fleet::Fleet};
 
 /// Pods that wait are named up to this many.
@@ -72,7 +72,7 @@ impl Fleet {
         Ok(FleetJob {
             generation: job.labels().get(GENERATION).and_then(|number| number.parse().ok()).unwrap_or(0),
             template: annotation(TEMPLATE).to_owned(),
-            slots: spec.completions.unwrap_or(0).max(0) as u32,
+            slots: annotation(SLOTS).parse().unwrap_or_else(|_| spec.completions.unwrap_or(0).max(0) as u32),
             suspended,
             held: suspended && annotation(HELD) == "true",
             pods: pods.max(0) as u32,

@@ -22,6 +22,8 @@ pub(crate) const TEMPLATE: &str = "thresher.dev/template";
 /// Annotations with the run's round and graded rollouts when the generation began.
 pub(crate) const ROUND: &str = "thresher.dev/round";
 pub(crate) const GRADED: &str = "thresher.dev/graded-before";
+/// Annotation with the slots that were asked for: a queue may admit fewer.
+pub(crate) const SLOTS: &str = "thresher.dev/slots";
 /// Annotations with how far the run is, and since when that is known, in seconds since the epoch.
 pub(crate) const PROGRESS: &str = "thresher.dev/progress";
 pub(crate) const PROGRESS_AT: &str = "thresher.dev/progress-at";
@@ -76,7 +78,11 @@ impl Template {
             "metadata": {
                 "name": format!("{}-{generation}", self.run),
                 "labels": label,
-                "annotations": { ROUND: round.to_string(), GRADED: graded.to_string() },
+                "annotations": {
+                    SLOTS: slots.to_string(),
+                    ROUND: round.to_string(),
+                    GRADED: graded.to_string(),
+                },
             },
             "spec": {
                 "completions": slots,

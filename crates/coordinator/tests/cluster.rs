@@ -380,6 +380,11 @@ async fn a_fleet_is_scaled_in_place() {
         assert_eq!(*uid.get_or_insert_with(|| job.uid().unwrap()), job.uid().unwrap());
         assert_eq!(ending(&seen.status(1).await), None, "{slots}");
     }
+    // A queue that admits a part of the slots is not spoken against.
+    let fewer = Patch::Merge(json!({ "spec": { "completions": 2, "parallelism": 2 } }));
+    seen.jobs.patch(&format!("{}-1", seen.run), &PatchParams::default(), &fewer).await.unwrap();
+    turn(&fleet(&ledger, cluster_spec(&rig.image, 4, LONG, 4)).await, &ledger).await;
+    assert_eq!(seen.job(1).await.unwrap().spec.unwrap().completions, Some(2));
     assert!(seen.job(2).await.is_none());
     seen.clear().await;
 }
