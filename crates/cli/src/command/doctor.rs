@@ -72,9 +72,19 @@ async fn namespaces(cache: &Path) -> Vec<Check> {
         Ok(()) => ok(name, "namespaces, overlay mounts and pivot_root work".into()),
         Err(cause) => failed(name, cause, None),
     };
-    vec![
+    let images = match report.has_images() {
+        Ok(()) => ok("embedded, images", "layers can be unpacked and mounted".into()),
+        // The cause comes with its remedy. Tasks that use the machine's own programs need none.
+        Err(cause) => Check { state: State::Warning, ..failed("embedded, images", cause, None) },
+    };
+    let proc = report.proc_advice().map(|advice| {
+        let finding = "sandboxes see the command lines of all processes here, other sandboxes' among them";
+        warning("embedded, /proc", finding.into(), advice)
+    });
+    let checks = [
         variant("embedded, as root", report.root),
         variant("embedded, as user", report.user),
+        images,
         match report.cgroups {
             Ok(()) => ok("cgroups", "limits of memory, processors and processes can be enforced".into()),
             Err(cause) => warning(
@@ -83,7 +93,8 @@ async fn namespaces(cache: &Path) -> Vec<Check> {
                 "limits of embedded sandboxes are not enforced; use Docker for that",
             ),
         },
-    ]
+    ];
+    checks.into_iter().chain(proc).collect()
 }
 
 async fn docker(cache: &Path) -> Check {

@@ -97,10 +97,12 @@ fn enforced(profile: &str) -> Option<String> {
 }
 
 /// What unpacking an image's files takes: files of any owner are made, changed and removed.
-const NEEDED: [(CapabilitySet, &str); 6] = [
+const NEEDED: [(CapabilitySet, &str); 7] = [
     (CapabilitySet::CHOWN, "CHOWN"),
     (CapabilitySet::DAC_OVERRIDE, "DAC_OVERRIDE"),
     (CapabilitySet::FOWNER, "FOWNER"),
+    // Without it the kernel silently drops set-group-id bits.
+    (CapabilitySet::FSETID, "FSETID"),
     (CapabilitySet::SETFCAP, "SETFCAP"),
     (CapabilitySet::SETGID, "SETGID"),
     (CapabilitySet::SETUID, "SETUID"),
