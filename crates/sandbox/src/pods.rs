@@ -3,9 +3,9 @@
 //! The secret of this module is the cluster: which objects make, keep and remove a sandbox, what their statuses mean,
 //! and how to speak to a guest that is reached through an API server. A pod's first container installs the guest on a
 //! volume; the second is the environment, with the guest as its first process. The guest waits for relays, which are
-//! started beside it by `exec`, one at a time; when one is cut off the stream goes on with the next ([`link`]). A guest
+//! started beside it by `exec`, one at a time; when one is cut off the stream goes on with the next (`link`). A guest
 //! that nobody reaches for [`PodsOptions::orphan`] ends, and its pod with it. Pods belong to an object of their worker
-//! slot ([`owner`]), which the slot's next incarnation deletes.
+//! slot (`owner`), which the slot's next incarnation deletes.
 //!
 //! Images are pulled by the nodes. Layers cannot be kept here: who needs a set-up repeats it in every sandbox.
 
