@@ -50,6 +50,8 @@ pub struct FleetJob {
     pub held: bool,
     /// Pods that run or are being made or ended.
     pub pods: u32,
+    /// Those of them that run.
+    pub ready: u32,
     /// Round in which it began.
     pub round: u32,
     /// Rollouts with a result when it began.
@@ -162,12 +164,15 @@ fn hold(job: &FleetJob) -> Option<Command> {
     needed.then_some(Command::Hold { generation: job.generation })
 }
 
-/// Workers leave by themselves; what makes no pods never would.
+/// Workers leave by themselves; pods that wait for a node or an image, and what makes no pods, never would.
 fn finish(view: &View, newest: Option<&FleetJob>, ending: Ending) -> Vec<Command> {
     let mut commands = Vec::new();
-    let idle = |job: &&FleetJob| job.end.is_none() && !job.deleting && job.suspended && job.pods == 0;
-    if let Some(job) = newest.filter(idle) {
-        commands.push(Command::Delete { generation: job.generation });
+    match newest.filter(|job| job.end.is_none() && !job.deleting) {
+        Some(job) if job.suspended && job.pods == 0 => {
+            commands.push(Command::Delete { generation: job.generation });
+        }
+        Some(job) if job.ready == 0 => commands.extend(hold(job)),
+        _ => {}
     }
     if view.jobs.iter().all(|job| job.pods == 0) {
         commands.push(Command::End(ending));
@@ -254,6 +259,7 @@ mod tests {
             suspended: false,
             held: false,
             pods: 4,
+            ready: 4,
             round: 1,
             graded_before: 0,
             end: None,
@@ -361,6 +367,10 @@ mod tests {
             let mut view = view(vec![job(1)]);
             (view.run.state, view.run.over) = (state, over);
             assert_eq!(decide(&view), [], "its workers still leave");
+            view.jobs = vec![FleetJob { ready: 1, ..job(1) }];
+            assert_eq!(decide(&view), [], "one of them does");
+            view.jobs = vec![FleetJob { ready: 0, ..job(1) }];
+            assert_eq!(decide(&view), [Command::Hold { generation: 1 }], "its pods never began");
             view.jobs = vec![FleetJob { end: Some(JobEnd::Complete), pods: 0, ..job(1) }];
             assert_eq!(decide(&view), [Command::End(ending.clone())]);
             view.jobs = vec![FleetJob { suspended: true, pods: 0, ..job(1) }];

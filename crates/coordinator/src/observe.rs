@@ -76,6 +76,7 @@ impl Fleet {
             suspended,
             held: suspended && annotation(HELD) == "true",
             pods: pods.max(0) as u32,
+            ready: status.ready.unwrap_or(0).max(0) as u32,
             round: annotation(ROUND).parse().unwrap_or(1),
             graded_before: annotation(GRADED).parse().unwrap_or(0),
             end: end(&status),

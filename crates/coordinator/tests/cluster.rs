@@ -16,7 +16,7 @@ use kube::api::{
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
-use thresher_coordinator::{Campaign, ClusterSpec, Fleet, FleetEvent};
+use thresher_coordinator::{Campaign, ClusterSpec, Ending, Fleet, FleetEvent};
 use thresher_core::exit_code;
 use thresher_core::id::{InstanceId, RolloutId, RunId, Sha256Hex};
 use thresher_core::plan::{Plan, Sizing, TaskHandle};
@@ -453,5 +453,9 @@ async fn a_pod_without_its_image_is_named_with_the_reason() {
     };
     assert!(pod.starts_with(&format!("{}-1-0-", ledger.run())), "{pod}");
     assert!(reason.contains("ErrImageNeverPull") && reason.contains("there-is-none"), "{reason}");
+    // It would wait for ever, also for a run that nobody wants any more.
+    ledger.change_control(|control| control.state = RunState::Cancelled { now: false }).await.unwrap();
+    assert_eq!(fleet.follow(&mut |_| {}).await.unwrap(), Ending::Cancelled);
+    assert!(Seen::of(&client, &ledger).pods().await.is_empty());
     Seen::of(&client, &ledger).clear().await;
 }
