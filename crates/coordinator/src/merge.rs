@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-/// Lays `over` over `base`: objects are merged key by key, lists of things with a `name` thing by thing, everything else is
-/// replaced; `null` removes.
+/// Lays `over` over `base`: objects are merged key by key, lists of things with a `mountPath` or a `name` thing by
+/// thing, everything else is replaced; `null` removes.
 pub(crate) fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
@@ -14,9 +14,10 @@ pub(crate) fn merge(base: &mut Value, over: &Value) {
                 }
             }
         }
-        (Value::Array(base), Value::Array(over)) if all_named(base) && all_named(over) => {
+        (Value::Array(base), Value::Array(over)) if key_of(base, over).is_some() => {
+            let key = key_of(base, over).unwrap_or_default();
             for thing in over {
-                match base.iter_mut().find(|known| known["name"] == thing["name"]) {
+                match base.iter_mut().find(|known| known[key] == thing[key]) {
                     Some(known) => merge(known, thing),
                     None => base.push(thing.clone()),
                 }
@@ -36,8 +37,10 @@ pub(crate) fn merge(base: &mut Value, over: &Value) {
     }
 }
 
-fn all_named(list: &[Value]) -> bool {
-    list.iter().all(|thing| thing["name"].is_string())
+/// What tells the things of both lists apart: where a volume is mounted, else a name.
+fn key_of(base: &[Value], over: &[Value]) -> Option<&'static str> {
+    let has = |key: &&str| base.iter().chain(over).all(|thing| thing[*key].is_string());
+    ["mountPath", "name"].into_iter().find(has)
 }
 
 #[cfg(test)]
@@ -45,6 +48,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn one_volume_may_be_mounted_at_two_places() {
+        let mut base = json!({"volumeMounts": [{"name": "v", "mountPath": "/a"}]});
+        merge(
+            &mut base,
+            &json!({"volumeMounts": [{"name": "v", "mountPath": "/b"}, {"name": "w", "mountPath": "/a"}]}),
+        );
+        let wanted = json!([{"name": "w", "mountPath": "/a"}, {"name": "v", "mountPath": "/b"}]);
+        assert_eq!(base["volumeMounts"], wanted);
+    }
 
     #[test]
     fn things_are_found_by_their_names() {

@@ -176,6 +176,7 @@ fn filled(run: &RunId, place: &str, spec: &ClusterSpec) -> Value {
                         "name": "worker",
                         "image": spec.image,
                         "args": arguments(place, spec),
+                        "env": [{ "name": "THRESHER_IMAGE", "value": spec.image }],
                         "envFrom": env_from,
                     }],
                 },
