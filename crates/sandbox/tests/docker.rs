@@ -237,6 +237,50 @@ async fn an_image_is_pulled_once_through_the_registry_map_and_resolved_to_its_di
     remove_image(&client, &one.handle).await;
 }
 
+/// Pushes a one-file image under `reference` and forgets it here.
+async fn push(client: &bollard::Docker, reference: &str, content: &[u8]) {
+    import(client, reference, tiny_file_system(content), &[]).await;
+    let (name, tag) = reference.rsplit_once(':').unwrap();
+    let options = PushImageOptions { tag: Some(tag.into()), ..Default::default() };
+    client.push_image(name, Some(options), None).try_collect::<Vec<_>>().await.unwrap();
+    remove_image(client, reference).await;
+}
+
+#[tokio::test]
+async fn a_locked_image_stays_what_it_was_when_its_tag_moves() {
+    let Some(client) = rig::daemon().await else { return };
+    let Some(registry) = Registry::start().await else { return };
+    let local = format!("{}/team/locked:1", registry.address);
+    push(&client, &local, format!("old {local}").as_bytes()).await;
+    let registry_map = [("upstream.example".to_owned(), registry.address.to_string())].into();
+    let options = DockerOptions { registry_map, ..rig::options() };
+    let image = registry_image("upstream.example/team/locked:1");
+    let old = Docker::connect(options.clone()).await.unwrap().prepare(&image).await.unwrap();
+    remove_image(&client, &old.handle).await;
+    push(&client, &local, format!("new {local}").as_bytes()).await;
+    let backend = Docker::connect(options.clone()).await.unwrap();
+    let new = backend.prepare(&image).await.unwrap();
+    assert_ne!(new.digest, old.digest);
+    // The tag's present content is on the machine, and is not what is asked for.
+    let locked = backend.prepare_locked(&image, &old.digest).await.unwrap();
+    assert_eq!((&locked.image, &locked.digest, &locked.handle), (&image, &old.digest, &old.handle));
+    assert!(locked.pulled_bytes > 0);
+    let again = Docker::connect(options).await.unwrap().prepare_locked(&image, &new.digest).await.unwrap();
+    assert_eq!((again.handle, again.pulled_bytes), (new.handle.clone(), 0), "what is there is not pulled");
+    let absent = format!("sha256:{}", "0".repeat(64));
+    let error = backend.prepare_locked(&image, &absent).await.unwrap_err();
+    assert!(matches!(&error, SandboxError::NoImage { message, .. } if message.contains(&absent)), "{error}");
+    remove_image(&client, &old.handle).await;
+    remove_image(&client, &new.handle).await;
+}
+
+#[tokio::test]
+async fn an_imported_image_is_locked_by_its_id() {
+    let Some(rig) = Rig::new().await else { return };
+    let locked = rig.backend.prepare_locked(&rig.base.image, &rig.base.digest).await.unwrap();
+    assert_eq!(locked, rig.base);
+}
+
 #[tokio::test]
 async fn an_imported_image_has_its_config_id_for_a_digest() {
     let Some(rig) = Rig::new().await else { return };
