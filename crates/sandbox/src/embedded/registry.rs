@@ -121,7 +121,7 @@ impl Registry {
         let registry = image.resolve_registry();
         let pull = Pull { client: self.client(registry), auth: credentials(registry), image };
         let temporary = self.store.temporary();
-        let pulled = pull.into_layout(reference, &temporary, &self.store).await;
+        let pulled = pull.write_layout(reference, &temporary, &self.store).await;
         let pulled = pulled.and_then(|bytes| {
             replace(&temporary, place)?;
             Ok(bytes)
@@ -160,7 +160,7 @@ struct Pull {
 
 impl Pull {
     /// Writes the image as an OCI layout, without the layers that are unpacked already. Returns the bytes that came.
-    async fn into_layout(
+    async fn write_layout(
         &self,
         reference: &str,
         folder: &Path,

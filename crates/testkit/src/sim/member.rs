@@ -95,7 +95,7 @@ async fn work(case: &Arc<Case>, link: &Link, member: &Member) -> Result<WorkerRe
         seed: case.seed_of("worker", link.process),
         runner,
     });
-    Box::pin(worker).await?.run().await
+    Box::pin(Box::pin(worker).await?.run()).await
 }
 
 /// The plan with times as this member's clock counts them.
