@@ -183,6 +183,23 @@ pub(crate) struct SubmitArgs {
     /// Do not store the dataset's files beside the plan: the workers then need `--dataset`.
     #[arg(long)]
     pub(crate) no_dataset: bool,
+    /// Make a campaign instead: a run of its own whenever this cron schedule says, below the folder that `--out` names.
+    /// The job file's paths must be readable by the campaign's pod.
+    #[arg(long, value_name = "CRON", conflicts_with_all = ["wait", "run_name_from_job"])]
+    pub(crate) schedule: Option<String>,
+    /// Time zone of the schedule, such as `Europe/Berlin`.
+    #[arg(long, value_name = "ZONE", requires = "schedule")]
+    pub(crate) time_zone: Option<String>,
+    /// Compare with the run before this one in the same folder, once this one is over, and exit with 10 where this one is
+    /// worse by more than so many percentage points and more than chance explains.
+    #[arg(long, value_name = "POINTS", num_args = 0..=1, default_missing_value = "0")]
+    pub(crate) fail_on_regression: Option<f64>,
+    /// Name the run, below the folder that `--out` names, after the KubeJob of the pod that this runs in.
+    #[arg(long, requires = "kube_job")]
+    pub(crate) run_name_from_job: bool,
+    /// That KubeJob's name.
+    #[arg(long, value_name = "NAME", env = "THRESHER_KUBE_JOB", hide = true)]
+    pub(crate) kube_job: Option<String>,
 }
 
 /// Which cluster.

@@ -78,7 +78,7 @@ fn text(looks: &[Look]) -> String {
 }
 
 /// The prefixes of runs down to [`DEPTH`] folders below `prefix`. What lies in a run is not looked at.
-async fn find(store: &dyn ObjectStore, prefix: &str) -> Result<Vec<String>, StoreError> {
+pub(super) async fn find(store: &dyn ObjectStore, prefix: &str) -> Result<Vec<String>, StoreError> {
     let mut found = Vec::new();
     let mut level = vec![prefix.to_owned()];
     for _ in 0..=DEPTH {

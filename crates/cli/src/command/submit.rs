@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use serde_json::json;
-use thresher_coordinator::{ClusterSpec, Command, Ending, Fleet, FleetEvent};
+use thresher_coordinator::{Campaign, ClusterSpec, Command, Ending, Fleet, FleetEvent};
 use thresher_core::exit_code;
 use thresher_ledger::{Control, Ledger, RunState, StoredPlan};
 use thresher_rollout::Clock;
 
 use super::plan::Planned;
-use super::{print, print_json, report};
+use super::{compare, print, print_json, report};
 use crate::args::{ClusterArgs, LogsArgs, ScaleArgs, SubmitArgs};
 use crate::exit::{Failure, WithCode as _};
 use crate::location::{Location, Patience};
@@ -21,7 +21,13 @@ pub(super) async fn run(args: SubmitArgs) -> Result<i32, Failure> {
         return planned.show(args.job.json);
     }
     planned.refuse_nothing()?;
-    let location = Location::or_default(args.job.out.as_deref(), planned.job.spec.name.as_deref())?;
+    if let Some(schedule) = &args.schedule {
+        return campaign(&args, &planned, schedule).await;
+    }
+    let location = match args.kube_job.as_ref().filter(|_| args.run_name_from_job) {
+        Some(name) => Location::parse(&format!("{}/{name}", folder(&args)?))?,
+        None => Location::or_default(args.job.out.as_deref(), planned.job.spec.name.as_deref())?,
+    };
     if location.dir().is_some() {
         return Err(Failure::usage(format!(
             "{location} is a directory, which workers on a cluster do not see"
@@ -53,7 +59,83 @@ pub(super) async fn run(args: SubmitArgs) -> Result<i32, Failure> {
         return Ok(exit_code::OK);
     }
     let ending = fleet.follow(&mut hear).await?;
-    finish(&ledger, &location, &ending, args.job.json).await
+    let code = finish(&ledger, &location, &ending, args.job.json).await?;
+    match args.fail_on_regression {
+        Some(points) if ending == Ending::Over => Ok(compared(&location, points, code).await?),
+        _ => Ok(code),
+    }
+}
+
+/// Makes a campaign of the job.
+async fn campaign(args: &SubmitArgs, planned: &Planned, schedule: &str) -> Result<i32, Failure> {
+    let Some(job) = &args.job.job else {
+        return Err(Failure::usage("a campaign needs a job file: flags alone are not kept"));
+    };
+    let Some(config) = &args.cluster.cluster_config else {
+        return Err(Failure::usage("a campaign needs --cluster-config FILE"));
+    };
+    let spec = read(config)?;
+    let name = planned.job.spec.name.clone().unwrap_or_else(|| "thresher".to_owned());
+    let mut submit_args = vec![format!("--out={}", folder(args)?)];
+    submit_args.extend(args.fail_on_regression.map(|points| format!("--fail-on-regression={points}")));
+    submit_args.extend(args.slots.map(|slots| format!("--slots={slots}")));
+    let campaign = Campaign {
+        name: name.clone(),
+        schedule: schedule.to_owned(),
+        time_zone: args.time_zone.clone(),
+        job: std::fs::read_to_string(job)?,
+        cluster: std::fs::read_to_string(config)?,
+        submit_args,
+    };
+    campaign.apply(&spec).await.code(exit_code::USAGE)?;
+    print(&format!(
+        "campaign {name}: `{schedule}`, runs below {}\n\nTry next\n  kubectl -n {} create job --from=cronjob/{name} \
+         {name}-now\n  thresher runs {}",
+        folder(args)?,
+        spec.namespace,
+        folder(args)?
+    ))?;
+    Ok(exit_code::OK)
+}
+
+/// The folder of a campaign's runs.
+fn folder(args: &SubmitArgs) -> Result<String, Failure> {
+    let folder = args.job.out.as_deref().filter(|folder| folder.starts_with("s3://"));
+    let folder = folder.ok_or_else(|| {
+        Failure::usage("where do the campaign's runs go?")
+            .hint("give a folder in a bucket: --out s3://bucket/campaigns/NAME")
+    })?;
+    Ok(folder.trim_end_matches('/').to_owned())
+}
+
+/// Compares a run with the one before it in its folder; `code` where nothing is worse.
+async fn compared(location: &Location, points: f64, code: i32) -> Result<i32, Failure> {
+    let Some(before) = previous(location).await? else {
+        print("no run before this one to compare with")?;
+        return Ok(code);
+    };
+    match compare::of(&before, location).await {
+        Ok(comparison) => {
+            print(&compare::text(&comparison))?;
+            Ok(if comparison.is_regression(points) { exit_code::REGRESSION } else { code })
+        }
+        Err(failure) => {
+            print(&format!("not compared with {before}: {failure}"))?;
+            Ok(code)
+        }
+    }
+}
+
+/// The run whose name comes right before this one's in the same folder: names of a campaign's runs grow with time.
+async fn previous(location: &Location) -> Result<Option<Location>, Failure> {
+    let text = location.to_string();
+    let Some((folder, _)) = text.rsplit_once('/') else { return Ok(None) };
+    let folder = Location::parse(folder)?;
+    let (store, prefix) = folder.store(Patience::Short).await?;
+    let runs = super::runs::find(&*store, &prefix).await.code(exit_code::UNAVAILABLE)?;
+    let mut before: Vec<String> = runs.iter().map(|run| folder.at(run)).filter(|run| *run < text).collect();
+    before.sort();
+    before.pop().map(|run| Location::parse(&run)).transpose()
 }
 
 /// Repeating the command is the word to go on where the run had stopped; a run that is worked on is left alone.

@@ -21,7 +21,8 @@ use crate::session::{Session, Worked, connect, host, lock};
 /// Works on the run until nothing is left.
 pub(super) async fn run(args: WorkerArgs) -> Result<i32, Failure> {
     let location = Location::parse(&args.run)?;
-    let known = location.find(crate::location::Patience::Short).await?;
+    // A worker that begins in an outage waits as one does that was there before.
+    let known = location.find(crate::location::Patience::Long).await?;
     let _lock = location.dir().map(|dir| lock(dir, false)).transpose()?;
     let ledger = location.open().await?;
     let plan = stored(&ledger, &location, known.run().as_str()).await?;
