@@ -234,7 +234,9 @@ fn the_key_reaches_the_endpoint_and_nothing_else() {
     for (what, text) in [("stdout", &run.stdout), ("stderr", &run.stderr), ("the record", &show.stdout)] {
         assert!(!text.contains(KEY), "the key is in {what}");
     }
-    for file in home.files("") {
+    // What unpacked images hide is marked by devices, which nobody can read.
+    let files = home.files("").into_iter().filter(|file| home.path(file).is_file());
+    for file in files {
         let bytes = std::fs::read(home.path(&file)).unwrap();
         assert!(!bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes()), "the key is in {file}");
     }

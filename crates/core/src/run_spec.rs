@@ -69,7 +69,7 @@ pub struct FleetSpec {
     /// Seconds after which a worker packs what it has, full or not.
     pub pack_s: u64,
     /// Seconds that a worker waits for what rollouts share (registry, model, container engine) to come back, before
-    /// faults of it count and the worker stops.
+    /// faults of it count and the worker stops; 0: not at all. A run that one process has for itself never waits so.
     pub outage_s: u64,
 }
 

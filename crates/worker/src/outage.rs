@@ -90,14 +90,14 @@ pub(crate) enum Room {
 }
 
 impl Outage {
-    /// Of a worker that waits for so long.
+    /// Of a worker that waits for so long; zero: not at all.
     pub(crate) fn new(patience: Duration) -> Self {
         Self { patience, away: None }
     }
 
     /// An attempt ended with a fault. `Some`: it does not count against its rollout.
     pub(crate) fn faulted(&mut self, now: Instant, ended: Ended<'_>, fault: &Fault) -> Option<Spared> {
-        if !is_shared(fault) {
+        if self.patience.is_zero() || !is_shared(fault) {
             self.proved_nothing(ended.nonce);
             return None;
         }

@@ -202,7 +202,11 @@ impl Worker {
             holds: Holds::default(),
             queue: Queue::default(),
             purse: Purse::new(&plan.spec),
-            outage: Outage::new(Duration::from_secs(plan.spec.fleet.outage_s)),
+            outage: Outage::new(match parts.exclusive {
+                // Whoever started the only process is there to repair what is away and to repeat the command.
+                true => Duration::ZERO,
+                false => Duration::from_secs(plan.spec.fleet.outage_s),
+            }),
             watch: Watch::new(patience),
             gone: BTreeMap::new(),
             pulse: Arc::new(pulse),
