@@ -113,16 +113,14 @@ impl Fleet {
         log: &mut Option<LogSummary>,
         hear: &mut (dyn FnMut(FleetEvent) + Send),
     ) -> Result<Option<Ending>, ClusterError> {
-        match log {
+        let log = match log {
             Some(log) => {
                 log.refresh().await?;
-                self.turn(log, hear).await
+                log
             }
-            None => {
-                let log = log.insert(self.ledger.log_summary().await?);
-                self.turn(log, hear).await
-            }
-        }
+            None => log.insert(self.ledger.log_summary().await?),
+        };
+        self.turn(log, hear).await
     }
 
     async fn tell_waiting(&self, told: &mut Vec<Stuck>, hear: &mut (dyn FnMut(FleetEvent) + Send)) {

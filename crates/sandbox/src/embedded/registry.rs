@@ -298,7 +298,7 @@ fn refusal(image: &str, error: OciDistributionError) -> SandboxError {
         Error::RegistryError { envelope, .. } if says(&envelope, &ABSENT) => {
             SandboxError::NoImage { image, message }
         }
-        _ => SandboxError::Registry { image, message: with_causes(&error) },
+        _ => SandboxError::Registry { image, message: crate::error::chain(&error) },
     }
 }
 
@@ -314,14 +314,4 @@ const ABSENT: [OciErrorCode; 6] = [
 
 fn says(envelope: &OciEnvelope, codes: &[OciErrorCode]) -> bool {
     envelope.errors.iter().any(|error| codes.contains(&error.code))
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(&format!(": {cause}"));
-        next = cause.source();
-    }
-    text
 }
