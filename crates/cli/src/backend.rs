@@ -21,8 +21,38 @@ pub(crate) struct Built {
     pub(crate) name: BackendName,
 }
 
-/// Builds the backend and removes what dead runners left on this machine.
-pub(crate) async fn build(job: &Job, cache: &Path, run: &RunId) -> Result<Built, Failure> {
+/// How long an engine beside the worker, which begins when the worker does, may take to answer.
+const ENGINE_STARTS: Duration = Duration::from_secs(5 * 60);
+/// How long a cluster's API server may be away.
+const CLUSTER_AWAY: Duration = Duration::from_secs(30 * 60);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Builds the backend and removes what dead runners left on this machine. With `waits`, what makes sandboxes may begin to
+/// answer later.
+///
+/// # Errors
+/// [`exit_code::UNAVAILABLE`] where no sandbox can be had here; [`exit_code::OUTAGE`] where a cluster, which all workers
+/// share, was away for too long.
+pub(crate) async fn build(job: &Job, cache: &Path, run: &RunId, waits: bool) -> Result<Built, Failure> {
+    let (patience, code) = match job.spec.sandbox.backend {
+        BackendName::Pods => (CLUSTER_AWAY, exit_code::OUTAGE),
+        _ => (ENGINE_STARTS, exit_code::UNAVAILABLE),
+    };
+    let began = tokio::time::Instant::now();
+    loop {
+        match build_once(job, cache, run).await {
+            Err(SandboxError::Daemon(why)) if waits && began.elapsed() < patience => {
+                tracing::info!(why, "waiting for what makes sandboxes");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error @ SandboxError::Daemon(_)) if waits => return Err(unavailable(code, error)),
+            built => return built.map_err(|error| unavailable(exit_code::UNAVAILABLE, error)),
+        }
+    }
+}
+
+async fn build_once(job: &Job, cache: &Path, run: &RunId) -> Result<Built, SandboxError> {
     let start =
         StartOptions { run: run.to_string(), incarnation: format!("{:032x}", rand::random::<u128>()) };
     let built = match job.spec.sandbox.backend {
@@ -30,18 +60,16 @@ pub(crate) async fn build(job: &Job, cache: &Path, run: &RunId) -> Result<Built,
         BackendName::Embedded => embedded(job, cache, start).await,
         BackendName::Process => process(cache, start),
         BackendName::Pods => pods(job, start).await,
-    };
-    let built = built.map_err(unavailable)?;
-    let removed = built.backend.reap().await.map_err(unavailable)?;
+    }?;
+    let removed = built.backend.reap().await?;
     if removed > 0 {
         tracing::info!(removed, "removed what earlier, dead runners left");
     }
     Ok(built)
 }
 
-fn unavailable(error: SandboxError) -> Failure {
-    Failure::new(exit_code::UNAVAILABLE, error)
-        .hint("`thresher doctor` checks this machine and says how to fix it")
+fn unavailable(code: i32, error: SandboxError) -> Failure {
+    Failure::new(code, error).hint("`thresher doctor` checks this machine and says how to fix it")
 }
 
 /// The address of the daemon, as every Docker client takes it from the environment.

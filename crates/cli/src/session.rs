@@ -13,12 +13,13 @@ use thresher_rollout::engine::EngineParts;
 use thresher_rollout::llm::{self, Llm};
 use thresher_worker::{EngineRunner, Observer, OnDrain, Runner, Worker, WorkerParts, WorkerReport};
 
-use crate::backend::{self, Built};
+use crate::backend::Built;
 use crate::exit::{Failure, WithCode as _};
 use crate::job::Job;
 use crate::location::Location;
 use crate::progress::{Mode, View};
 use crate::run_dir::Scratch;
+use crate::signals::Signals;
 
 /// Everything that working on a run takes.
 pub(crate) struct Session<'a> {
@@ -32,6 +33,9 @@ pub(crate) struct Session<'a> {
     pub(crate) on_drain: OnDrain,
     /// Whether nobody else works on the run, as the holder of its lock knows.
     pub(crate) exclusive: bool,
+    /// What makes sandboxes.
+    pub(crate) built: Built,
+    pub(crate) signals: Signals,
     pub(crate) host: String,
     pub(crate) mode: Mode,
 }
@@ -47,18 +51,16 @@ pub(crate) enum Worked {
 impl Session<'_> {
     /// Works until nothing is left, or until a signal says otherwise.
     pub(crate) async fn work(self) -> Result<Worked, Failure> {
-        let built = backend::build(self.job, &self.cache, self.ledger.run()).await?;
         let view = Arc::new(View::new(self.mode));
         let scratch = self.scratch().context("failed to make a scratch folder")?;
-        let signals = crate::signals::Signals::listen()?;
         let fingerprint = self.dataset.fingerprint().code(exit_code::DATA)?;
         let engine =
-            engine(self.job, &self.ledger, fingerprint, built, self.model, &self.cache, scratch.path());
+            engine(self.job, &self.ledger, fingerprint, self.built, self.model, &self.cache, scratch.path());
         let dataset = Arc::new(self.dataset);
         let parts = WorkerParts {
             slots: slots(&self.job.spec),
             observer: Arc::clone(&view) as Arc<dyn Observer>,
-            drain: signals.drain(),
+            drain: self.signals.drain(),
             on_drain: self.on_drain,
             exclusive: self.exclusive,
             host: self.host,
@@ -72,7 +74,7 @@ impl Session<'_> {
         };
         let worked = tokio::select! {
             worked = run_worker(parts) => worked.map(|report| Worked::Left(Box::new(report))),
-            () = signals.stopped() => Ok(Worked::Stopped),
+            () = self.signals.stopped() => Ok(Worked::Stopped),
         };
         view.close();
         worked

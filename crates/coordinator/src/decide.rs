@@ -50,6 +50,8 @@ pub struct FleetJob {
     pub held: bool,
     /// Pods that run or are being made or ended.
     pub pods: u32,
+    /// Those of them that wait for a node or an image; known once the run has ended, and nothing is ready.
+    pub pending: u32,
     /// Those of them that run.
     pub ready: u32,
     /// Round in which it began.
@@ -171,7 +173,7 @@ fn finish(view: &View, newest: Option<&FleetJob>, ending: Ending) -> Vec<Command
         Some(job) if job.suspended && job.pods == 0 => {
             commands.push(Command::Delete { generation: job.generation });
         }
-        Some(job) if job.ready == 0 => commands.extend(hold(job)),
+        Some(job) if job.pods > 0 && job.pods == job.pending => commands.extend(hold(job)),
         _ => {}
     }
     if view.jobs.iter().all(|job| job.pods == 0) {
@@ -259,6 +261,7 @@ mod tests {
             suspended: false,
             held: false,
             pods: 4,
+            pending: 0,
             ready: 4,
             round: 1,
             graded_before: 0,
@@ -369,7 +372,9 @@ mod tests {
             assert_eq!(decide(&view), [], "its workers still leave");
             view.jobs = vec![FleetJob { ready: 1, ..job(1) }];
             assert_eq!(decide(&view), [], "one of them does");
-            view.jobs = vec![FleetJob { ready: 0, ..job(1) }];
+            view.jobs = vec![FleetJob { ready: 0, pending: 3, ..job(1) }];
+            assert_eq!(decide(&view), [], "a worker has ended, and what runs beside it ends");
+            view.jobs = vec![FleetJob { ready: 0, pending: 4, ..job(1) }];
             assert_eq!(decide(&view), [Command::Hold { generation: 1 }], "its pods never began");
             view.jobs = vec![FleetJob { end: Some(JobEnd::Complete), pods: 0, ..job(1) }];
             assert_eq!(decide(&view), [Command::End(ending.clone())]);

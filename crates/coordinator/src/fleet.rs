@@ -6,7 +6,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
-use thresher_ledger::{Ledger, LogSummary};
+use thresher_ledger::{Ledger, LogSummary, RunState};
 
 use crate::decide::{Command, Ending, decide};
 use crate::observe::{Stuck, run_view};
@@ -137,8 +137,13 @@ impl Fleet {
     async fn look(&self, log: &LogSummary) -> Result<View, ClusterError> {
         let control = self.ledger.control().await?;
         let slots = control.slots.unwrap_or(self.spec.slots).max(1);
-        let jobs = self.fleet_jobs().await?;
+        let mut jobs = self.fleet_jobs().await?;
         let run = run_view(&self.ledger, &control, log, &jobs, slots).await?;
+        if run.over || matches!(run.state, RunState::Cancelled { .. }) {
+            for job in jobs.iter_mut().filter(|job| job.pods > 0 && job.ready == 0) {
+                job.pending = self.pending_pods(job.generation).await?;
+            }
+        }
         let wanted = Wanted { slots, template: self.template.hash().to_owned() };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(View { run, jobs, wanted, now_unix_s: now.as_secs() as i64 })

@@ -4,6 +4,7 @@ use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt as _;
 use kube::api::ListParams;
+use kube::core::PartialObjectMeta;
 use thresher_ledger::{Control, Ledger, LogSummary, RunState};
 
 use crate::template::{GENERATION, GRADED, PLACE, PROGRESS, PROGRESS_AT, ROUND, SLOTS, TEMPLATE};
@@ -76,6 +77,7 @@ impl Fleet {
             suspended,
             held: suspended && annotation(HELD) == "true",
             pods: pods.max(0) as u32,
+            pending: 0,
             ready: status.ready.unwrap_or(0).max(0) as u32,
             round: annotation(ROUND).parse().unwrap_or(1),
             graded_before: annotation(GRADED).parse().unwrap_or(0),
@@ -83,6 +85,16 @@ impl Fleet {
             deleting: job.metadata.deletion_timestamp.is_some(),
             progress: shown,
         })
+    }
+
+    /// How many pods of a generation wait for an image or a node.
+    pub(crate) async fn pending_pods(&self, generation: u32) -> Result<u32, ClusterError> {
+        let selector = format!("{},{GENERATION}={generation}", self.template.selector());
+        let selector = ListParams::default().labels(&selector).fields("status.phase=Pending");
+        let pods = self.pods().list_metadata(&selector).await;
+        let pods = pods.map_err(|error| ClusterError::of("list pods", error))?.items;
+        let wanted = |pod: &&PartialObjectMeta<Pod>| pod.metadata.deletion_timestamp.is_none();
+        Ok(pods.iter().filter(wanted).count() as u32)
     }
 
     /// Worker pods that wait for an image or a node, with the reason.

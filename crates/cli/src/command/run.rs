@@ -10,11 +10,13 @@ use thresher_worker::{OnDrain, StopCause, WorkerReport};
 use super::plan::Planned;
 use super::{print, print_json, report};
 use crate::args::RunArgs;
+use crate::backend;
 use crate::exit::Failure;
 use crate::location::Location;
 use crate::progress::Mode;
 use crate::run_dir;
 use crate::session::{Session, Worked, connect, host, lock};
+use crate::signals::Signals;
 
 /// Runs the job.
 pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
@@ -34,6 +36,7 @@ pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
     let stored = planned.store(&ledger).await?;
     begin_round(&ledger, &stored, &planned.job.spec.budget).await?;
     let Planned { job, dataset, .. } = planned;
+    let built = backend::build(&job, &cache, ledger.run(), false).await?;
     let session = Session {
         job: &job,
         location: &location,
@@ -44,6 +47,8 @@ pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
         cache,
         on_drain: OnDrain::Finish,
         exclusive: lock.is_some(),
+        built,
+        signals: Signals::listen()?,
         host: host(),
         mode: Mode::fitting(args.quiet),
     };

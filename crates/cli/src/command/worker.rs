@@ -1,47 +1,53 @@
 //! `thresher worker`: one of any number of processes that finish a planned run together.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::json;
 use thresher_core::{RunSpec, exit_code};
 use thresher_dataset::Dataset;
 use thresher_ledger::{Ledger, StoredPlan};
+use thresher_rollout::llm::Llm;
 use thresher_worker::{OnDrain, StopCause, WorkerReport};
 
 use super::run::{ending, stopped};
 use super::{print, print_json};
 use crate::args::WorkerArgs;
+use crate::backend::{self, Built};
 use crate::exit::{Failure, WithCode as _};
 use crate::job::Job;
-use crate::location::Location;
+use crate::location::{Location, Patience};
 use crate::progress::Mode;
 use crate::run_dir;
 use crate::session::{Session, Worked, connect, host, lock};
+use crate::signals::Signals;
 
 /// Works on the run until nothing is left.
 pub(super) async fn run(args: WorkerArgs) -> Result<i32, Failure> {
     let location = Location::parse(&args.run)?;
-    // A worker that begins in an outage waits as one does that was there before.
-    let known = location.find(crate::location::Patience::Long).await?;
-    let _lock = location.dir().map(|dir| lock(dir, false)).transpose()?;
-    let ledger = location.open().await?;
-    let plan = stored(&ledger, &location, known.run().as_str()).await?;
-    let mut job = Job::of_plan(&plan.spec, &args)?;
-    let cache = run_dir::cache(args.cache.as_deref());
-    let dataset = match args.dataset {
-        Some(_) => here(&job, &plan)?,
-        None => anywhere(&mut job, &plan, &ledger, &cache).await?,
+    let _lock = match location.dir() {
+        Some(dir) if dir.is_dir() => Some(lock(dir, false)?),
+        _ => None,
+    };
+    let signals = Signals::listen()?;
+    let drain = signals.drain();
+    let ready = tokio::select! {
+        ready = Ready::new(&args, &location) => ready?,
+        // It may wait for half an hour for what is away, and has nothing to lose.
+        () = drain.cancelled() => return Ok(exit_code::DRAINED),
     };
     let session = Session {
-        job: &job,
+        job: &ready.job,
         location: &location,
-        ledger,
-        plan,
-        dataset,
-        model: connect(&job)?,
-        cache,
+        ledger: ready.ledger,
+        plan: ready.plan,
+        dataset: ready.dataset,
+        model: ready.model,
+        cache: ready.cache,
         on_drain: OnDrain::NoNewTurn,
         exclusive: false,
+        built: ready.built,
+        signals,
         host: args.host.clone().unwrap_or_else(host),
         mode: Mode::fitting(args.quiet),
     };
@@ -62,6 +68,35 @@ pub(super) async fn run(args: WorkerArgs) -> Result<i32, Failure> {
         ))?;
     }
     Ok(code)
+}
+
+/// What a worker has to have before it can begin.
+struct Ready {
+    job: Job,
+    ledger: Ledger,
+    plan: StoredPlan,
+    dataset: Dataset,
+    model: Option<Arc<dyn Llm>>,
+    cache: PathBuf,
+    built: Built,
+}
+
+impl Ready {
+    async fn new(args: &WorkerArgs, location: &Location) -> Result<Self, Failure> {
+        // A worker that begins in an outage waits as one does that was there before.
+        let known = location.find(Patience::Long).await?;
+        let ledger = location.open().await?;
+        let plan = stored(&ledger, location, known.run().as_str()).await?;
+        let mut job = Job::of_plan(&plan.spec, args)?;
+        let cache = run_dir::cache(args.cache.as_deref());
+        let dataset = match args.dataset {
+            Some(_) => here(&job, &plan)?,
+            None => anywhere(&mut job, &plan, &ledger, &cache).await?,
+        };
+        let model = connect(&job)?;
+        let built = backend::build(&job, &cache, ledger.run(), args.in_job).await?;
+        Ok(Self { job, ledger, plan, dataset, model, cache, built })
+    }
 }
 
 /// What a KubeJob is to know: whether a worker is still needed, not what became of the rollouts.
@@ -158,6 +193,6 @@ impl Job {
         if spec.concurrency == Some(0) {
             return Err(Failure::usage("slots must be at least 1"));
         }
-        Ok(Self { spec, base: std::path::PathBuf::from(".") })
+        Ok(Self { spec, base: PathBuf::from(".") })
     }
 }
