@@ -9,6 +9,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +60,15 @@ impl ModelServer {
     /// # Errors
     /// Where no port can be bound.
     pub async fn start(spec: ModelServerSpec, script: impl Script) -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::start_at(Ipv4Addr::LOCALHOST, spec, script).await
+    }
+
+    /// Starts a server on a free port of an address of this machine, for callers that loopback does not reach.
+    ///
+    /// # Errors
+    /// Where no port can be bound.
+    pub async fn start_at(address: Ipv4Addr, spec: ModelServerSpec, script: impl Script) -> io::Result<Self> {
+        let listener = TcpListener::bind((address, 0)).await?;
         let base_url = format!("http://{}/v1", listener.local_addr()?);
         let log = Log::default();
         let shared = Arc::new(Shared { spec, script: Box::new(script), log: log.clone() });

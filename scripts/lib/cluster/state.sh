@@ -148,7 +148,8 @@ print_variables() {
   export_line AWS_SECRET_ACCESS_KEY "$s3_secret"
   export_line AWS_REGION us-east-1
   export_line AWS_ENDPOINT_URL_S3 "http://$host:$s3_port"
-  type -P kubectl >/dev/null || printf 'export PATH="$PATH":%q\n' "$programs"
+  # First, since kubectl may be at most one minor version older than the cluster.
+  [[ :$PATH: == *:$programs:* ]] || printf 'export PATH=%q:"$PATH"\n' "$programs"
   # Programs that go out through a proxy must not look for the cluster there.
   local exceptions=${NO_PROXY:-${no_proxy:-}}
   [[ ,$exceptions, == *,$host,* ]] || export_line NO_PROXY "${exceptions:+$exceptions,}$host"

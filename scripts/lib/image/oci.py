@@ -49,6 +49,10 @@ def arguments():
     push.set_defaults(run=push_archive)
     push.add_argument("archive", type=pathlib.Path)
     push.add_argument("reference", help="host[:port]/name:tag")
+    mirror = commands.add_parser("mirror", help="send every image of an OCI layout to another registry, under its own name there")
+    mirror.set_defaults(run=mirror_layout)
+    mirror.add_argument("layout", type=pathlib.Path, help="folder with an index.json that gives the images' references")
+    mirror.add_argument("host", help="host[:port] that takes the place of the references' own")
     return parser.parse_args()
 
 
@@ -136,18 +140,35 @@ def full_name(tag):
 
 
 def push_archive(args):
-    host, _, rest = args.reference.partition("/")
+    with tarfile.open(args.archive) as archive:
+        def read(wanted):
+            return archive.extractfile("blobs/" + wanted.replace(":", "/")).read()
+
+        index = json.load(archive.extractfile("index.json"))
+        print(push_image(args.reference, index["manifests"][0]["digest"], read))
+
+
+def mirror_layout(args):
+    def read(wanted):
+        return (args.layout / "blobs" / wanted.replace(":", "/")).read_bytes()
+
+    for image in json.loads((args.layout / "index.json").read_text())["manifests"]:
+        own = image["annotations"]["org.opencontainers.image.ref.name"]
+        print(push_image(f"{args.host}/{own.partition('/')[2]}", image["digest"], read))
+
+
+def push_image(reference, wanted, read):
+    """Sends an image, whose parts `read` gives by their digests. Returns its reference by digest."""
+    host, _, rest = reference.partition("/")
     name, colon, tag = rest.rpartition(":")
     if not colon:
-        raise ValueError(f"the reference has no tag, or no host: {args.reference}")
+        raise ValueError(f"the reference has no tag, or no host: {reference}")
     base = f"{'http' if is_plain(host) else 'https'}://{host}/v2/{name}"
-    with tarfile.open(args.archive) as archive:
-        index = json.load(archive.extractfile("index.json"))
-        manifest = read_blob(archive, index["manifests"][0]["digest"])
-        for part in (parts := json.loads(manifest))["layers"] + [parts["config"]]:
-            push_blob(base, part["digest"], lambda wanted=part["digest"]: read_blob(archive, wanted))
-    request("PUT", f"{base}/manifests/{tag}", manifest, MANIFEST)
-    print(f"{host}/{name}:{tag}@{digest(manifest)}")
+    manifest = read(wanted)
+    for part in (parts := json.loads(manifest))["layers"] + [parts["config"]]:
+        push_blob(base, part["digest"], lambda wanted=part["digest"]: read(wanted))
+    request("PUT", f"{base}/manifests/{tag}", manifest, parts.get("mediaType", MANIFEST))
+    return f"{host}/{name}:{tag}@{digest(manifest)}"
 
 
 def is_plain(host):
@@ -160,10 +181,6 @@ def is_plain(host):
     except ValueError:
         return False
     return True
-
-
-def read_blob(archive, wanted):
-    return archive.extractfile("blobs/" + wanted.replace(":", "/")).read()
 
 
 def push_blob(base, wanted, content):

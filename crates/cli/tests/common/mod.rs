@@ -19,18 +19,23 @@ use thresher_ledger::{Ledger, Reader, RolloutSummary};
 use thresher_store::LocalDir;
 
 /// Longest wait for anything; far above what a slow machine needs, so that a test that hangs ends at all.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(900);
 /// Between two looks at something that is waited for.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Asks again until there is an answer.
-pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    asking_every(PAUSE, what, ask)
+}
+
+/// Asks again until there is an answer, with pauses, since asking is work for others.
+pub(crate) fn asking_every<T>(pause: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
         if let Some(answer) = ask() {
             return answer;
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(pause);
     }
     panic!("never happened: {what}");
 }
