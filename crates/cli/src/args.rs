@@ -310,6 +310,10 @@ pub(crate) struct RunsArgs {
 pub(crate) struct PauseArgs {
     /// Run directory, or `s3://bucket/prefix/NAME`.
     pub(crate) run: String,
+    /// End the pods of a run on a cluster at once: what their workers cannot finish within `drain_s` is begun again later.
+    /// Without it they go when they have finished what they had begun; with `--cluster-config` this command waits for that.
+    #[arg(long)]
+    pub(crate) now: bool,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
 }

@@ -8,7 +8,7 @@ use thresher_core::run_spec::{BackendName, PodsSpec};
 use thresher_core::{RunId, exit_code};
 use thresher_sandbox::docker::{Docker, DockerOptions};
 use thresher_sandbox::embedded::{Embedded, EmbeddedOptions, Isolation, RegistryOptions};
-use thresher_sandbox::pods::{Pods, PodsOptions};
+use thresher_sandbox::pods::{OlderGenerations, Pods, PodsOptions};
 use thresher_sandbox::process::{Process, ProcessOptions};
 use thresher_sandbox::{Backend, SandboxError, StartOptions};
 
@@ -142,6 +142,10 @@ async fn pods(job: &Job, start: StartOptions) -> Result<Built, SandboxError> {
         network_enforced: *network_enforced,
         slot: slot(&start.incarnation),
         generation: variable("THRESHER_GENERATION").and_then(|number| number.parse().ok()),
+        older: match variable("THRESHER_OLDER_GENERATIONS").as_deref() {
+            Some("drain") => OlderGenerations::Drain,
+            _ => OlderGenerations::Gone,
+        },
         start,
         deadline: Duration::from_secs(*deadline_s),
         schedule_limit: Duration::from_secs(*schedule_limit_s),

@@ -1,11 +1,10 @@
 //! Doing what was decided.
 
-use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use serde_json::json;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
 
 use crate::ClusterError;
-use crate::decide::Command;
+use crate::decide::{Beginning, Command};
 use crate::fleet::Fleet;
 use crate::observe::HELD;
 use crate::template::{PROGRESS, PROGRESS_AT, job_name};
@@ -18,12 +17,11 @@ const HOLDER: &str = "thresher-control";
 impl Fleet {
     pub(crate) async fn apply(&self, command: &Command) -> Result<(), ClusterError> {
         match command {
-            Command::Apply { generation, slots, began: (round, graded) } => {
-                let job = self.template.job(*generation, *slots, *round, *graded);
-                let name = job_name(self.ledger.run(), *generation);
-                let parameters = PatchParams::apply(MANAGER).force();
-                let applied = self.jobs().patch(&name, &parameters, &Patch::Apply(&job)).await;
-                applied.map(drop).map_err(|error| ClusterError::of(&format!("apply KubeJob {name}"), error))
+            Command::Begin { generation, slots, beginning } => {
+                self.begin(*generation, self.template.job(*generation, *slots, beginning)).await
+            }
+            Command::Resize { generation, slots } => {
+                self.change(*generation, self.template.resized(*slots)).await
             }
             Command::Hold { generation } => self.hold(*generation, true).await,
             Command::Release { generation } => self.hold(*generation, false).await,
@@ -38,6 +36,21 @@ impl Fleet {
         }
     }
 
+    async fn begin(&self, generation: u32, job: Value) -> Result<(), ClusterError> {
+        let name = job_name(self.ledger.run(), generation);
+        let parameters = PatchParams::apply(MANAGER).force();
+        let applied = self.jobs().patch(&name, &parameters, &Patch::Apply(&job)).await;
+        match applied {
+            // Another coordinator was first, and what pods are made from never changes: the next look shows what it made.
+            Err(kube::Error::Api(status)) if status.code == 422 && self.is_there(&name).await => Ok(()),
+            done => done.map(drop).map_err(|error| ClusterError::of(&format!("apply KubeJob {name}"), error)),
+        }
+    }
+
+    async fn is_there(&self, name: &str) -> bool {
+        self.jobs().get_opt(name).await.is_ok_and(|found| found.is_some())
+    }
+
     /// Suspends a generation or takes that back: a queue's by its workload, which the queue then respects.
     async fn hold(&self, generation: u32, held: bool) -> Result<(), ClusterError> {
         let mark = json!({ "metadata": { "annotations": { HELD: held.to_string() } } });
@@ -50,27 +63,7 @@ impl Fleet {
         self.change(generation, change).await
     }
 
-    async fn set_workload_active(&self, generation: u32, active: bool) -> Result<(), ClusterError> {
-        let name = job_name(self.ledger.run(), generation);
-        let job = self
-            .jobs()
-            .get(&name)
-            .await
-            .map_err(|error| ClusterError::of(&format!("read KubeJob {name}"), error))?;
-        let workloads: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), &self.spec.namespace, &workload());
-        let of_job = format!("kueue.x-k8s.io/job-uid={}", job.metadata.uid.unwrap_or_default());
-        let found = workloads.list(&ListParams::default().labels(&of_job)).await;
-        let found = found.map_err(|error| ClusterError::of("list Kueue's workloads", error))?;
-        for workload in found.items.iter().filter_map(|workload| workload.metadata.name.as_deref()) {
-            let change = json!({ "spec": { "active": active } });
-            let patched = workloads.patch(workload, &parameters(), &Patch::Merge(&change)).await;
-            patched.map_err(|error| ClusterError::of(&format!("change workload {workload}"), error))?;
-        }
-        Ok(())
-    }
-
-    async fn change(&self, generation: u32, change: serde_json::Value) -> Result<(), ClusterError> {
+    async fn change(&self, generation: u32, change: Value) -> Result<(), ClusterError> {
         let name = job_name(self.ledger.run(), generation);
         let patched = self.jobs().patch(&name, &parameters(), &Patch::Merge(&change)).await;
         match patched {
@@ -84,7 +77,8 @@ impl Fleet {
 
     async fn delete(&self, generation: u32) -> Result<(), ClusterError> {
         let name = job_name(self.ledger.run(), generation);
-        match self.jobs().delete(&name, &DeleteParams::background()).await {
+        // Until its pods are gone it stays to be seen, and makes no others.
+        match self.jobs().delete(&name, &DeleteParams::foreground()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             done => {
                 done.map(drop).map_err(|error| ClusterError::of(&format!("delete KubeJob {name}"), error))
@@ -97,7 +91,8 @@ impl Fleet {
     /// # Errors
     /// What the cluster says against it.
     pub async fn check(&self) -> Result<(), ClusterError> {
-        let job = self.template.job(1, self.spec.slots, 1, 0);
+        let job =
+            self.template.job(1, self.spec.slots, &Beginning { round: 1, graded: 0, older_drain: false });
         let typed = serde_json::from_value(job).map_err(|error| ClusterError::Template(error.to_string()))?;
         let dry = PostParams { dry_run: true, field_manager: Some(MANAGER.to_owned()) };
         match self.jobs().create(&dry, &typed).await {
@@ -108,16 +103,6 @@ impl Fleet {
     }
 }
 
-fn parameters() -> PatchParams {
+pub(crate) fn parameters() -> PatchParams {
     PatchParams { field_manager: Some(HOLDER.to_owned()), ..PatchParams::default() }
-}
-
-fn workload() -> ApiResource {
-    ApiResource {
-        group: "kueue.x-k8s.io".to_owned(),
-        version: "v1beta1".to_owned(),
-        api_version: "kueue.x-k8s.io/v1beta1".to_owned(),
-        kind: "Workload".to_owned(),
-        plural: "workloads".to_owned(),
-    }
 }

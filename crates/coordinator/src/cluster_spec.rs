@@ -29,6 +29,10 @@ pub struct ClusterSpec {
     /// Image of the container engine beside the worker, for the placement `sidecar`.
     #[serde(default = "engine_image")]
     pub engine_image: String,
+    /// Folder of the node where engines keep their images for the pods that come later, each in a store of its own; an absolute
+    /// path. They are lost with the pod if absent.
+    #[serde(default)]
+    pub engine_storage: Option<String>,
     /// Registries, as `host:port`, that the engine speaks to without TLS.
     #[serde(default)]
     pub insecure_registries: Vec<String>,
@@ -114,8 +118,18 @@ impl ClusterSpec {
                 "{name}: slots and sandboxes_per_slot must be at least 1"
             )));
         }
+        if let Some(folder) = spec.engine_storage.as_ref().filter(|folder| !is_folder(folder)) {
+            return Err(crate::ClusterError::Template(format!(
+                "{name}: engine_storage: `{folder}` is no absolute path without `..`, such as /mnt/disks/thresher"
+            )));
+        }
         Ok(spec)
     }
+}
+
+/// Whether a node's kubelet takes the path for a volume.
+fn is_folder(path: &str) -> bool {
+    path.starts_with('/') && path.trim_matches('/') != "" && path.split('/').all(|part| part != "..")
 }
 
 fn namespace() -> String {

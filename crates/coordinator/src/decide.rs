@@ -23,6 +23,10 @@ pub struct View {
 pub struct RunView {
     /// What its operators want.
     pub state: RunState,
+    /// Whether a pause ends pods that are at work.
+    pub hold_now: bool,
+    /// Whether a worker runs an attempt, or has not seen yet that it is to begin none.
+    pub at_work: bool,
     /// The round.
     pub round: u32,
     /// Whether the round is over and sealed.
@@ -82,21 +86,30 @@ pub enum JobEnd {
 pub struct Wanted {
     /// Worker slots.
     pub slots: u32,
-    /// Hash of the template.
+    /// Hash of the template that whoever looks makes generations from.
     pub template: String,
+    /// Hash of the template that the run was last submitted with, if that is another one.
+    pub superseded_by: Option<String>,
 }
 
 /// One thing to do. Doing it twice is as good as once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Makes a generation, or changes the slots of one.
-    Apply {
+    /// Makes a generation.
+    Begin {
         /// Its number.
         generation: u32,
         /// Its slots.
         slots: u32,
-        /// Round and graded rollouts when it began.
-        began: (u32, u64),
+        /// How things stood when it began.
+        beginning: Beginning,
+    },
+    /// Changes the slots of a generation, whichever template it was made from.
+    Resize {
+        /// Its number.
+        generation: u32,
+        /// Its slots.
+        slots: u32,
     },
     /// Ends a generation's pods, whose workers drain, and makes no others.
     Hold {
@@ -108,7 +121,7 @@ pub enum Command {
         /// Its number.
         generation: u32,
     },
-    /// Deletes a generation that has no pods.
+    /// Ends a generation's pods, whose workers drain, and deletes it once they are gone.
     Delete {
         /// Its number.
         generation: u32,
@@ -124,6 +137,17 @@ pub enum Command {
     End(Ending),
 }
 
+/// How things stand when a generation begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// The round.
+    pub round: u32,
+    /// Rollouts with a result.
+    pub graded: u64,
+    /// Whether workers of older generations are there, who still drain.
+    pub older_drain: bool,
+}
+
 /// Why nothing is left to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -133,6 +157,8 @@ pub enum Ending {
     Cancelled,
     /// Another generation would end as the last one did.
     Stuck(String),
+    /// The run was submitted with another template since, whose hash this is: generations are made by whoever has that one.
+    Superseded(String),
 }
 
 /// What is to be done.
@@ -140,30 +166,35 @@ pub fn decide(view: &View) -> Vec<Command> {
     let newest = view.jobs.iter().max_by_key(|job| job.generation);
     let older =
         view.jobs.iter().filter(|job| newest.is_some_and(|newest| job.generation < newest.generation));
-    let mut commands: Vec<Command> = older.filter_map(retire).collect();
+    let mut commands: Vec<Command> = older.filter_map(delete).collect();
     match view.run.state {
         _ if view.run.over => commands.extend(finish(view, newest, Ending::Over)),
         RunState::Cancelled { .. } => commands.extend(finish(view, newest, Ending::Cancelled)),
-        RunState::Paused => commands.extend(newest.and_then(hold)),
+        RunState::Paused => commands.extend(newest.filter(|job| may_rest(view, job)).and_then(hold)),
         RunState::Running => commands.extend(go_on(view, newest)),
     }
     commands.extend(newest.and_then(|newest| annotate(view, newest)));
     commands
 }
 
-/// Ends an old generation: first its pods, then itself.
-fn retire(job: &FleetJob) -> Option<Command> {
-    let generation = job.generation;
-    match job {
-        FleetJob { end: Some(_), .. } | FleetJob { deleting: true, .. } => None,
-        FleetJob { pods: 0, suspended: true, .. } => Some(Command::Delete { generation }),
-        _ => hold(job),
-    }
+/// Whether a pause has got where it leads: there are no pods, and none are made.
+pub(crate) fn is_held(view: &View) -> bool {
+    view.jobs.iter().all(|job| job.pods == 0 && (job.held || job.end.is_some() || job.deleting))
+}
+
+fn delete(job: &FleetJob) -> Option<Command> {
+    let needed = job.end.is_none() && !job.deleting;
+    needed.then_some(Command::Delete { generation: job.generation })
 }
 
 fn hold(job: &FleetJob) -> Option<Command> {
     let needed = !job.held && job.end.is_none() && !job.deleting;
     needed.then_some(Command::Hold { generation: job.generation })
+}
+
+/// Whether a paused generation's pods may go: a drain gives less time than an attempt may need to its end.
+fn may_rest(view: &View, job: &FleetJob) -> bool {
+    view.run.hold_now || !view.run.at_work || job.pods == 0
 }
 
 /// Workers leave by themselves; pods that wait for a node or an image, and what makes no pods, never would.
@@ -182,46 +213,64 @@ fn finish(view: &View, newest: Option<&FleetJob>, ending: Ending) -> Vec<Command
     commands
 }
 
-fn go_on(view: &View, newest: Option<&FleetJob>) -> Option<Command> {
-    let Some(job) = newest else { return Some(begin(view, 1)) };
+fn go_on(view: &View, newest: Option<&FleetJob>) -> Vec<Command> {
+    if let Some(other) = &view.wanted.superseded_by {
+        return superseded(view, newest, other);
+    }
+    let Some(job) = newest else { return vec![begin(view, 1)] };
     if job.deleting {
         // Its name is free once it is gone.
-        return None;
+        return Vec::new();
     }
     if let Some(end) = &job.end {
-        let moved_on = view.run.graded > job.graded_before || view.run.round > job.round;
-        return Some(match end {
-            JobEnd::Refused(why) if view.run.round <= job.round && job.template == view.wanted.template => {
-                Command::End(Ending::Stuck(why.clone()))
-            }
-            _ if moved_on || job.template != view.wanted.template => begin(view, job.generation + 1),
-            JobEnd::Complete => Command::End(Ending::Stuck(
-                "its workers left though rollouts are missing: is a budget used up?".to_owned(),
-            )),
-            JobEnd::Failed(why) | JobEnd::Refused(why) => Command::End(Ending::Stuck(why.clone())),
-        });
+        return vec![after(view, job, end)];
     }
     if job.template != view.wanted.template {
-        // The new generation's workers take over what the old one's leave; slots are never there twice.
-        return match job.pods == 0 && job.suspended {
-            true => Some(begin(view, job.generation + 1)),
-            false => hold(job),
-        };
+        // For as long as the old workers drain, slots are there twice, and claims keep them from working twice. In the other
+        // order, whoever is killed in between would leave a run without workers.
+        return [begin(view, job.generation + 1)].into_iter().chain(delete(job)).collect();
     }
+    keep(view, job).into_iter().collect()
+}
+
+/// What is there is looked after; what comes next is for whoever has the template that is wanted.
+fn superseded(view: &View, newest: Option<&FleetJob>, by: &str) -> Vec<Command> {
+    let there = newest.filter(|job| job.end.is_none() && !job.deleting);
+    let kept = there.and_then(|job| keep(view, job));
+    kept.into_iter().chain([Command::End(Ending::Superseded(by.to_owned()))]).collect()
+}
+
+/// What comes after a generation that ended by itself.
+fn after(view: &View, job: &FleetJob, end: &JobEnd) -> Command {
+    let moved_on = view.run.graded > job.graded_before || view.run.round > job.round;
+    match end {
+        JobEnd::Refused(why) if view.run.round <= job.round && job.template == view.wanted.template => {
+            Command::End(Ending::Stuck(why.clone()))
+        }
+        _ if moved_on || job.template != view.wanted.template => begin(view, job.generation + 1),
+        JobEnd::Complete => Command::End(Ending::Stuck(
+            "its workers left though rollouts are missing: is a budget used up?".to_owned(),
+        )),
+        JobEnd::Failed(why) | JobEnd::Refused(why) => Command::End(Ending::Stuck(why.clone())),
+    }
+}
+
+fn keep(view: &View, job: &FleetJob) -> Option<Command> {
     if job.held {
         return Some(Command::Release { generation: job.generation });
     }
     // Idle slots cost less than ending those at work, so that fewer shards alone end none.
     let useful = u32::try_from(view.run.shards_left).unwrap_or(u32::MAX).max(job.slots);
     let slots = view.wanted.slots.min(useful).max(1);
-    let began = (job.round, job.graded_before);
-    (slots != job.slots).then_some(Command::Apply { generation: job.generation, slots, began })
+    (slots != job.slots).then_some(Command::Resize { generation: job.generation, slots })
 }
 
 fn begin(view: &View, generation: u32) -> Command {
     let useful = u32::try_from(view.run.shards_left).unwrap_or(u32::MAX).max(1);
     let slots = view.wanted.slots.min(useful).max(1);
-    Command::Apply { generation, slots, began: (view.run.round, view.run.graded) }
+    let older_drain = view.jobs.iter().any(|job| job.pods > 0);
+    let beginning = Beginning { round: view.run.round, graded: view.run.graded, older_drain };
+    Command::Begin { generation, slots, beginning }
 }
 
 fn annotate(view: &View, job: &FleetJob) -> Option<Command> {
@@ -241,6 +290,8 @@ mod tests {
         View {
             run: RunView {
                 state: RunState::Running,
+                hold_now: false,
+                at_work: true,
                 round: 1,
                 over: false,
                 graded: 10,
@@ -248,7 +299,7 @@ mod tests {
                 progress: "10/200".to_owned(),
             },
             jobs,
-            wanted: Wanted { slots: 4, template: "t".to_owned() },
+            wanted: Wanted { slots: 4, template: "t".to_owned(), superseded_by: None },
             now_unix_s: 1_000,
         }
     }
@@ -271,8 +322,18 @@ mod tests {
         }
     }
 
-    fn apply(generation: u32, slots: u32, began: (u32, u64)) -> Command {
-        Command::Apply { generation, slots, began }
+    fn begin(generation: u32, slots: u32) -> Command {
+        let beginning = Beginning { round: 1, graded: 10, older_drain: false };
+        Command::Begin { generation, slots, beginning }
+    }
+
+    fn begin_beside(generation: u32, slots: u32) -> Command {
+        let beginning = Beginning { round: 1, graded: 10, older_drain: true };
+        Command::Begin { generation, slots, beginning }
+    }
+
+    fn superseded() -> Command {
+        Command::End(Ending::Superseded("newer".to_owned()))
     }
 
     fn stuck(why: &str) -> Command {
@@ -281,12 +342,12 @@ mod tests {
 
     #[test]
     fn a_run_gets_its_first_generation_and_never_more_slots_than_shards() {
-        assert_eq!(decide(&view(vec![])), [apply(1, 4, (1, 10))]);
+        assert_eq!(decide(&view(vec![])), [begin(1, 4)]);
         let mut few = view(vec![]);
         few.run.shards_left = 3;
-        assert_eq!(decide(&few), [apply(1, 3, (1, 10))]);
+        assert_eq!(decide(&few), [begin(1, 3)]);
         few.run.shards_left = 0;
-        assert_eq!(decide(&few), [apply(1, 1, (1, 10))]);
+        assert_eq!(decide(&few), [begin(1, 1)]);
         assert_eq!(decide(&view(vec![job(1)])), [], "all is as it should be");
     }
 
@@ -302,25 +363,36 @@ mod tests {
         for (slots, shards_left, wanted, applied) in cases {
             let mut view = view(vec![FleetJob { slots, ..job(1) }]);
             (view.run.shards_left, view.wanted.slots) = (shards_left, wanted);
-            let expected: Vec<Command> = applied.map(|slots| apply(1, slots, (1, 0))).into_iter().collect();
+            let expected: Vec<Command> =
+                applied.map(|slots| Command::Resize { generation: 1, slots }).into_iter().collect();
             assert_eq!(decide(&view), expected, "{slots} slots, {shards_left} shards, {wanted} wanted");
         }
     }
 
     #[test]
-    fn a_pause_holds_and_a_resume_releases() {
+    fn a_pause_holds_what_is_finished_and_a_resume_releases() {
         let mut paused = view(vec![job(1)]);
         paused.run.state = RunState::Paused;
+        assert_eq!(decide(&paused), [], "what has begun is finished");
+        assert!(!is_held(&paused));
+        paused.run.hold_now = true;
+        assert_eq!(decide(&paused), [Command::Hold { generation: 1 }], "or drained, if that was said");
+        (paused.run.hold_now, paused.run.at_work) = (false, false);
         assert_eq!(decide(&paused), [Command::Hold { generation: 1 }]);
+        paused.jobs = vec![FleetJob { held: true, suspended: true, pods: 1, ..job(1) }];
+        assert!(decide(&paused).is_empty() && !is_held(&paused), "its pods still leave");
         paused.jobs = vec![FleetJob { held: true, suspended: true, pods: 0, ..job(1) }];
-        assert_eq!(decide(&paused), [], "no workers is as it should be");
+        assert!(decide(&paused).is_empty() && is_held(&paused), "no workers is as it should be");
         paused.run.state = RunState::Running;
         assert_eq!(decide(&paused), [Command::Release { generation: 1 }]);
         let waiting = FleetJob { suspended: true, pods: 0, ..job(1) };
-        assert_eq!(decide(&view(vec![waiting])), [], "what a queue suspends is the queue's to begin");
+        assert_eq!(decide(&view(vec![waiting.clone()])), [], "what a queue suspends is the queue's to begin");
+        let mut queued = view(vec![waiting]);
+        queued.run.state = RunState::Paused;
+        assert_eq!(decide(&queued), [Command::Hold { generation: 1 }], "nothing of it is at work");
         let mut none = view(vec![]);
         none.run.state = RunState::Paused;
-        assert_eq!(decide(&none), [], "nothing begins in a pause");
+        assert!(decide(&none).is_empty() && is_held(&none), "nothing begins in a pause");
     }
 
     #[test]
@@ -329,13 +401,13 @@ mod tests {
         let refused = JobEnd::Refused("exit code 2".to_owned());
         let left = "its workers left though rollouts are missing: is a budget used up?";
         let cases = [
-            (failed.clone(), 0, 1, apply(2, 4, (1, 10))),
+            (failed.clone(), 0, 1, begin(2, 4)),
             (failed.clone(), 10, 1, stuck("too many indexes failed")),
-            (failed, 10, 0, apply(2, 4, (1, 10))),
-            (JobEnd::Complete, 0, 1, apply(2, 4, (1, 10))),
+            (failed, 10, 0, begin(2, 4)),
+            (JobEnd::Complete, 0, 1, begin(2, 4)),
             (JobEnd::Complete, 10, 1, stuck(left)),
             (refused.clone(), 0, 1, stuck("exit code 2")),
-            (refused, 0, 0, apply(2, 4, (1, 10))),
+            (refused, 0, 0, begin(2, 4)),
         ];
         for (end, graded_before, round, expected) in cases {
             let job = FleetJob { end: Some(end), graded_before, round, pods: 0, ..job(1) };
@@ -344,20 +416,62 @@ mod tests {
     }
 
     #[test]
-    fn another_template_is_another_generation_once_the_old_pods_are_gone() {
+    fn another_template_is_another_generation_that_begins_before_the_old_one_ends() {
         let old = FleetJob { template: "old".to_owned(), ..job(1) };
-        assert_eq!(decide(&view(vec![old.clone()])), [Command::Hold { generation: 1 }]);
-        let draining = FleetJob { held: true, suspended: true, pods: 1, ..old.clone() };
-        assert_eq!(decide(&view(vec![draining.clone()])), []);
-        let drained = FleetJob { pods: 0, ..draining };
-        assert_eq!(decide(&view(vec![drained.clone()])), [apply(2, 4, (1, 10))]);
-        assert_eq!(decide(&view(vec![job(2), drained])), [Command::Delete { generation: 1 }]);
+        let both = [begin_beside(2, 4), Command::Delete { generation: 1 }];
+        assert_eq!(decide(&view(vec![old.clone()])), both);
+        let killed_in_between = view(vec![job(2), old.clone()]);
+        assert_eq!(decide(&killed_in_between), [Command::Delete { generation: 1 }]);
+        let held = FleetJob { held: true, suspended: true, pods: 0, ..old.clone() };
+        assert_eq!(decide(&view(vec![held])), [begin(2, 4), Command::Delete { generation: 1 }]);
+        let draining = FleetJob { deleting: true, ..old.clone() };
+        assert_eq!(decide(&view(vec![job(2), draining])), []);
         let refused = FleetJob { end: Some(JobEnd::Refused("exit code 2".to_owned())), pods: 0, ..old };
-        assert_eq!(
-            decide(&view(vec![refused])),
-            [apply(2, 4, (1, 10))],
-            "it may have been the template's fault"
-        );
+        assert_eq!(decide(&view(vec![refused])), [begin(2, 4)], "it may have been the template's fault");
+    }
+
+    #[test]
+    fn who_has_another_template_than_the_one_wanted_looks_after_what_is_there_and_begins_nothing() {
+        let failed = FleetJob { end: Some(JobEnd::Failed("m".to_owned())), pods: 0, ..job(1) };
+        let cases = [
+            (vec![], 4, vec![superseded()]),
+            (vec![job(1)], 4, vec![superseded()]),
+            (vec![job(1)], 2, vec![Command::Resize { generation: 1, slots: 2 }, superseded()]),
+            (
+                vec![FleetJob { held: true, ..job(1) }],
+                4,
+                vec![Command::Release { generation: 1 }, superseded()],
+            ),
+            (vec![failed], 4, vec![superseded()]),
+            (vec![FleetJob { deleting: true, progress: None, ..job(1) }], 2, vec![superseded()]),
+        ];
+        for (mut jobs, slots, expected) in cases {
+            for template in ["t", "newer"] {
+                jobs.iter_mut().for_each(|job| job.template = template.to_owned());
+                let mut view = view(jobs.clone());
+                (view.wanted.slots, view.wanted.superseded_by) = (slots, Some("newer".to_owned()));
+                assert_eq!(decide(&view), expected, "{jobs:?}");
+            }
+        }
+        let mut paused = view(vec![FleetJob { template: "newer".to_owned(), ..job(2) }]);
+        (paused.wanted.superseded_by, paused.run.state) = (Some("newer".to_owned()), RunState::Paused);
+        paused.run.hold_now = true;
+        assert_eq!(decide(&paused), [Command::Hold { generation: 2 }]);
+        paused.run.over = true;
+        paused.jobs[0].pods = 0;
+        paused.jobs[0].end = Some(JobEnd::Complete);
+        assert_eq!(decide(&paused), [Command::End(Ending::Over)]);
+    }
+
+    #[test]
+    fn two_coordinators_of_different_templates_do_not_fight() {
+        // Each looks at what the other left; only the one with the wanted template makes anything.
+        let old = FleetJob { template: "old".to_owned(), ..job(1) };
+        let mut theirs = view(vec![old.clone(), job(2)]);
+        theirs.wanted = Wanted { slots: 4, template: "old".to_owned(), superseded_by: Some("t".to_owned()) };
+        let ending = Command::End(Ending::Superseded("t".to_owned()));
+        assert_eq!(decide(&theirs), [Command::Delete { generation: 1 }, ending]);
+        assert_eq!(decide(&view(vec![old, job(2)])), [Command::Delete { generation: 1 }]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A run's place in a cluster, and the loop that looks after it.
 
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::batch::v1::Job;
@@ -8,8 +9,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use thresher_ledger::{Ledger, LogSummary, RunState};
 
-use crate::decide::{Command, Ending, decide};
+use crate::decide::{Command, Ending, decide, is_held};
 use crate::observe::{Stuck, run_view};
+use crate::silence::Silence;
 use crate::template::Template;
 use crate::{ClusterError, ClusterSpec, View, Wanted};
 
@@ -25,6 +27,16 @@ pub struct Fleet {
     pub(crate) ledger: Ledger,
     pub(crate) place: String,
     pub(crate) template: Template,
+    silence: Mutex<Silence>,
+}
+
+/// How a pause that was followed ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pausing {
+    /// No pod is left, and none is made.
+    Held,
+    /// Somebody took the word back.
+    Resumed,
 }
 
 /// What a person who follows a fleet may want to hear.
@@ -48,7 +60,13 @@ impl Fleet {
     pub async fn new(ledger: Ledger, place: &str, spec: ClusterSpec) -> Result<Self, ClusterError> {
         let template = Template::new(ledger.run(), place, &spec)?;
         let client = connect(spec.context.as_deref()).await?;
-        Ok(Self { client, spec, ledger, place: place.to_owned(), template })
+        let silence = Mutex::default();
+        Ok(Self { client, spec, ledger, place: place.to_owned(), template, silence })
+    }
+
+    /// Hash of the template that generations are made from.
+    pub fn template(&self) -> &str {
+        self.template.hash()
     }
 
     pub(crate) fn jobs(&self) -> Api<Job> {
@@ -65,8 +83,16 @@ impl Fleet {
         log: &mut LogSummary,
         hear: &mut (dyn FnMut(FleetEvent) + Send),
     ) -> Result<Option<Ending>, ClusterError> {
+        self.act(&self.look(log).await?, hear).await
+    }
+
+    async fn act(
+        &self,
+        view: &View,
+        hear: &mut (dyn FnMut(FleetEvent) + Send),
+    ) -> Result<Option<Ending>, ClusterError> {
         let mut ending = None;
-        for command in decide(&self.look(log).await?) {
+        for command in decide(view) {
             match command {
                 Command::End(end) => ending = Some(end),
                 command => {
@@ -78,16 +104,42 @@ impl Fleet {
         Ok(ending)
     }
 
-    /// Looks after the fleet until the run is over, was cancelled, or cannot go on. Where cluster or store are away it waits.
+    /// Looks after the fleet until the run is over, was cancelled, cannot go on, or is another coordinator's. Where cluster or
+    /// store are away it waits.
     ///
     /// # Errors
     /// What waiting does not change.
     pub async fn follow(&self, hear: &mut (dyn FnMut(FleetEvent) + Send)) -> Result<Ending, ClusterError> {
+        self.follow_until(hear, |_, ending| ending).await
+    }
+
+    /// Looks after the fleet of a paused run until its workers have finished what they had begun and its pods are gone, or the
+    /// pause is over. Whoever breaks it off leaves the pause as it is, and may follow it again.
+    ///
+    /// # Errors
+    /// What waiting does not change.
+    pub async fn follow_pause(
+        &self,
+        hear: &mut (dyn FnMut(FleetEvent) + Send),
+    ) -> Result<Pausing, ClusterError> {
+        self.follow_until(hear, |view, _| match view.run.state {
+            RunState::Paused => is_held(view).then_some(Pausing::Held),
+            _ => Some(Pausing::Resumed),
+        })
+        .await
+    }
+
+    async fn follow_until<T>(
+        &self,
+        hear: &mut (dyn FnMut(FleetEvent) + Send),
+        reached: impl Fn(&View, Option<Ending>) -> Option<T> + Send,
+    ) -> Result<T, ClusterError> {
         let mut log = None;
         let (mut away, mut looks, mut waiting) = (false, 0u32, Vec::new());
         loop {
-            match self.follow_once(&mut log, hear).await {
-                Ok(Some(ending)) => return Ok(ending),
+            let turn = self.follow_once(&mut log, hear).await;
+            match turn.map(|(view, ending)| reached(&view, ending)) {
+                Ok(Some(reached)) => return Ok(reached),
                 Ok(None) => {
                     if std::mem::take(&mut away) {
                         hear(FleetEvent::Back);
@@ -112,7 +164,7 @@ impl Fleet {
         &self,
         log: &mut Option<LogSummary>,
         hear: &mut (dyn FnMut(FleetEvent) + Send),
-    ) -> Result<Option<Ending>, ClusterError> {
+    ) -> Result<(View, Option<Ending>), ClusterError> {
         let log = match log {
             Some(log) => {
                 log.refresh().await?;
@@ -120,7 +172,9 @@ impl Fleet {
             }
             None => log.insert(self.ledger.log_summary().await?),
         };
-        self.turn(log, hear).await
+        let view = self.look(log).await?;
+        let ending = self.act(&view, hear).await?;
+        Ok((view, ending))
     }
 
     async fn tell_waiting(&self, told: &mut Vec<Stuck>, hear: &mut (dyn FnMut(FleetEvent) + Send)) {
@@ -138,13 +192,15 @@ impl Fleet {
         let control = self.ledger.control().await?;
         let slots = control.slots.unwrap_or(self.spec.slots).max(1);
         let mut jobs = self.fleet_jobs().await?;
-        let run = run_view(&self.ledger, &control, log, &jobs, slots).await?;
+        let run = run_view(&self.ledger, &control, log, &jobs, slots, &self.silence).await?;
         if run.over || matches!(run.state, RunState::Cancelled { .. }) {
             for job in jobs.iter_mut().filter(|job| job.pods > 0 && job.ready == 0) {
                 job.pending = self.pending_pods(job.generation).await?;
             }
         }
-        let wanted = Wanted { slots, template: self.template.hash().to_owned() };
+        let template = self.template.hash().to_owned();
+        let superseded_by = control.template.filter(|wanted| *wanted != template);
+        let wanted = Wanted { slots, template, superseded_by };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(View { run, jobs, wanted, now_unix_s: now.as_secs() as i64 })
     }

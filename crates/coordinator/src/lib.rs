@@ -17,14 +17,16 @@ mod cluster_spec;
 mod decide;
 mod error;
 mod fleet;
+mod kueue;
 mod logs;
 mod merge;
 mod observe;
+mod silence;
 mod template;
 
 pub use campaign::Campaign;
 pub use cluster_spec::{ClusterSpec, Placement};
-pub use decide::{Command, Ending, FleetJob, JobEnd, RunView, View, Wanted, decide};
+pub use decide::{Beginning, Command, Ending, FleetJob, JobEnd, RunView, View, Wanted, decide};
 pub use error::ClusterError;
-pub use fleet::{Fleet, FleetEvent};
+pub use fleet::{Fleet, FleetEvent, Pausing};
 pub use template::{Template, job_name};

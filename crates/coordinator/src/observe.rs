@@ -1,12 +1,17 @@
 //! What is seen of a run: in its ledger, and in its cluster.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt as _;
 use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
 use thresher_ledger::{Control, Ledger, LogSummary, RunState};
+use tokio::time::Instant;
 
+use crate::silence::Silence;
 use crate::template::{GENERATION, GRADED, PLACE, PROGRESS, PROGRESS_AT, ROUND, SLOTS, TEMPLATE};
 use crate::{ClusterError, FleetJob, JobEnd, RunView, fleet::Fleet};
 
@@ -23,16 +28,21 @@ pub(crate) async fn run_view(
     log: &LogSummary,
     jobs: &[FleetJob],
     wanted_slots: u32,
+    silence: &Mutex<Silence>,
 ) -> Result<RunView, ClusterError> {
     let outline = ledger.plan_outline().await?;
     let (segment, shards, planned) =
-        outline.map_or((0, 0, 0), |outline| (outline.segment, outline.shards, outline.rollouts));
+        outline.as_ref().map_or((0, 0, 0), |outline| (outline.segment, outline.shards, outline.rollouts));
     let over = segment > 0 && ledger.is_over(segment, control.round).await?;
     let beats = ledger.heartbeats().await?;
     let graded = log.packed().rollouts + beats.iter().map(|beat| beat.unpacked.graded).sum::<u64>();
     let held = beats.iter().map(|beat| beat.shards.len() as u64).sum::<u64>();
-    let at_work = jobs.iter().any(|job| job.end.is_none() && job.slots >= wanted_slots);
-    let shards_left = match over || at_work {
+    let patience = outline.map_or(0, |outline| outline.spec.fleet.take_over_s);
+    let mut silence = silence.lock().unwrap_or_else(PoisonError::into_inner);
+    let at_work = silence.at_work(&beats, Instant::now(), Duration::from_secs(patience));
+    drop(silence);
+    let enough = jobs.iter().any(|job| job.end.is_none() && job.slots >= wanted_slots);
+    let shards_left = match over || enough {
         // Enough for what there is.
         true => u64::from(wanted_slots),
         false if control.round > 1 => shards,
@@ -44,7 +54,8 @@ pub(crate) async fn run_view(
         RunState::Cancelled { .. } => "cancelled",
     };
     let progress = format!("{state}: {graded}/{planned} graded, {} workers", beats.len());
-    Ok(RunView { state: control.state, round: control.round, over, graded, shards_left, progress })
+    let (round, hold_now) = (control.round, control.hold_now);
+    Ok(RunView { state: control.state, hold_now, at_work, round, over, graded, shards_left, progress })
 }
 
 impl Fleet {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use thresher_core::{RunId, Sha256Hex};
 
+use crate::decide::Beginning;
 use crate::merge::merge;
 use crate::{ClusterError, ClusterSpec, Placement};
 
@@ -22,6 +23,8 @@ pub(crate) const TEMPLATE: &str = "thresher.dev/template";
 /// Annotations with the run's round and graded rollouts when the generation began.
 pub(crate) const ROUND: &str = "thresher.dev/round";
 pub(crate) const GRADED: &str = "thresher.dev/graded-before";
+/// Annotation of pods: whether workers of older generations were there when theirs began (`drain`) or not (`gone`).
+const OLDER: &str = "thresher.dev/older-generations";
 /// Annotation with the slots that were asked for: a queue may admit fewer.
 pub(crate) const SLOTS: &str = "thresher.dev/slots";
 /// Annotations with how far the run is, and since when that is known, in seconds since the epoch.
@@ -69,30 +72,32 @@ impl Template {
         format!("{RUN}={},app.kubernetes.io/component=worker", self.run)
     }
 
-    /// The KubeJob of a generation, begun in `round` when `graded` rollouts had their results.
-    pub(crate) fn job(&self, generation: u32, slots: u32, round: u32, graded: u64) -> Value {
+    /// The KubeJob of a generation.
+    pub(crate) fn job(&self, generation: u32, slots: u32, beginning: &Beginning) -> Value {
+        let Beginning { round, graded, older_drain } = beginning;
+        let older = if *older_drain { "drain" } else { "gone" };
         let mut job = self.job.clone();
-        let failed = self.max_failed_indexes.unwrap_or_else(|| slots.div_ceil(20)).min(slots);
         let label = json!({ GENERATION: generation.to_string() });
         let over = json!({
             "metadata": {
                 "name": format!("{}-{generation}", self.run),
                 "labels": label,
-                "annotations": {
-                    SLOTS: slots.to_string(),
-                    ROUND: round.to_string(),
-                    GRADED: graded.to_string(),
-                },
+                "annotations": { ROUND: round.to_string(), GRADED: graded.to_string() },
             },
-            "spec": {
-                "completions": slots,
-                "parallelism": slots,
-                "maxFailedIndexes": failed,
-                "template": { "metadata": { "labels": label } },
-            },
+            "spec": { "template": { "metadata": { "labels": label, "annotations": { OLDER: older } } } },
         });
         merge(&mut job, &over);
+        merge(&mut job, &self.resized(slots));
         job
+    }
+
+    /// What another number of slots changes in a KubeJob, of whichever template.
+    pub(crate) fn resized(&self, slots: u32) -> Value {
+        let failed = self.max_failed_indexes.unwrap_or_else(|| slots.div_ceil(20)).min(slots);
+        json!({
+            "metadata": { "annotations": { SLOTS: slots.to_string() } },
+            "spec": { "completions": slots, "parallelism": slots, "maxFailedIndexes": failed },
+        })
     }
 }
 
@@ -131,6 +136,11 @@ fn placement(spec: &ClusterSpec) -> Value {
             engine["image"] = json!(spec.engine_image);
             if let Some(args) = engine["args"].as_array_mut() {
                 args.extend(insecure);
+            }
+            if let Some(folder) = &spec.engine_storage {
+                let on_node = json!({ "path": folder, "type": "DirectoryOrCreate" });
+                let volume = json!({ "name": "engine-storage", "emptyDir": null, "hostPath": on_node });
+                merge(&mut fragment["spec"]["template"]["spec"], &json!({ "volumes": [volume] }));
             }
             fragment
         }
@@ -235,7 +245,7 @@ mod tests {
 
     fn job(more: &str) -> Value {
         let template = Template::new(&RunId::new("nightly"), "s3://b/runs/nightly", &spec(more)).unwrap();
-        template.job(2, 40, 1, 7)
+        template.job(2, 40, &Beginning { round: 1, graded: 7, older_drain: true })
     }
 
     fn container<'j>(job: &'j Value, list: &str, name: &str) -> &'j Value {
@@ -251,6 +261,7 @@ mod tests {
             (&json!("nightly-2"), &json!("thresher"))
         );
         assert_eq!(job["metadata"]["labels"][GENERATION], "2");
+        assert_eq!(job["spec"]["template"]["metadata"]["annotations"][OLDER], "drain");
         assert_eq!(job["spec"]["template"]["metadata"]["labels"][RUN], "nightly");
         assert_eq!((&job["spec"]["completions"], &job["spec"]["parallelism"]), (&json!(40), &json!(40)));
         assert_eq!(
@@ -266,6 +277,24 @@ mod tests {
         let engine = container(&job, "initContainers", "engine");
         assert!(engine["envFrom"].is_null() && engine["restartPolicy"] == "Always", "{engine}");
         assert_eq!(job["spec"]["template"]["spec"]["terminationGracePeriodSeconds"], 120);
+    }
+
+    #[test]
+    fn engines_keep_their_images_on_the_node_where_that_is_said() {
+        let volume = |more: &str| {
+            let volumes = job(more)["spec"]["template"]["spec"]["volumes"].clone();
+            let found = volumes.as_array().unwrap().iter().find(|volume| volume["name"] == "engine-storage");
+            found.unwrap().clone()
+        };
+        assert_eq!(volume(""), json!({ "name": "engine-storage", "emptyDir": {} }));
+        let on_node = json!({ "path": "/mnt/disks/thresher", "type": "DirectoryOrCreate" });
+        let wanted = json!({ "name": "engine-storage", "hostPath": on_node });
+        assert_eq!(volume("engine_storage: /mnt/disks/thresher\n"), wanted);
+        for wrong in ["disks", "/", "/mnt/../etc"] {
+            let text = format!("image: x\nengine_storage: {wrong}\n");
+            let error = ClusterSpec::parse("cluster.yaml", &text).unwrap_err().to_string();
+            assert!(error.contains("cluster.yaml: engine_storage") && error.contains("absolute"), "{error}");
+        }
     }
 
     #[test]

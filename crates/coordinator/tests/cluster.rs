@@ -16,12 +16,12 @@ use kube::api::{
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
-use thresher_coordinator::{Campaign, ClusterSpec, Ending, Fleet, FleetEvent};
+use thresher_coordinator::{Campaign, ClusterSpec, Ending, Fleet, FleetEvent, Pausing};
 use thresher_core::exit_code;
 use thresher_core::id::{InstanceId, RolloutId, RunId, Sha256Hex};
 use thresher_core::plan::{Plan, Sizing, TaskHandle};
 use thresher_core::task::Family;
-use thresher_ledger::{DatasetIdentity, Ledger, RunState};
+use thresher_ledger::{Control, DatasetIdentity, Heartbeat, Incarnation, Ledger, PROTOCOL, RunState};
 use thresher_store::Memory;
 use tokio::sync::OnceCell;
 
@@ -389,41 +389,191 @@ async fn a_fleet_is_scaled_in_place() {
     seen.clear().await;
 }
 
+/// A worker's word on what it has in flight.
+fn beat(worker: &Incarnation, sequence: u64, in_flight: &[&str]) -> Heartbeat {
+    let in_flight: Vec<Value> = in_flight
+        .iter()
+        .map(|rollout| json!({ "shard": "s", "rollout": rollout, "attempt": 1, "nonce": "n" }))
+        .collect();
+    let beat = json!({
+        "protocol": PROTOCOL, "incarnation": worker, "sequence": sequence, "round": 1, "state": "waiting", "host": "h",
+        "slots": 1, "shards": [], "in_flight": in_flight, "unpacked": { "graded": 0, "solved": 0 },
+        "done": { "graded": 0, "solved": 0, "faulted": 0 }, "spent": { "micro_usd": 0, "tokens": 0, "rollouts": 0 },
+    });
+    serde_json::from_value(beat).unwrap()
+}
+
+async fn pause(ledger: &Ledger, now: bool) {
+    let pause = |control: &mut Control| (control.state, control.hold_now) = (RunState::Paused, now);
+    ledger.change_control(pause).await.unwrap();
+}
+
 #[tokio::test]
-async fn a_pause_drains_the_pods_and_a_resume_brings_them_back() {
+async fn a_pause_ends_the_pods_when_nothing_is_in_flight_and_a_resume_brings_them_back() {
     let Some((rig, client)) = rig().await else { return };
     let ledger = ledger("pause").await;
     let fleet = fleet(&ledger, cluster_spec(&rig.image, 2, LONG, 0)).await;
     let seen = Seen::of(&client, &ledger);
     turn(&fleet, &ledger).await;
     until(async || seen.running().await == 2).await;
-    ledger.change_control(|control| control.state = RunState::Paused).await.unwrap();
+    let suspended = async || seen.job(1).await.unwrap().spec.unwrap().suspend == Some(true);
+    let worker = ledger.incarnation();
+    ledger.beat(&beat(&worker, 1, &["r"])).await.unwrap();
+    pause(&ledger, false).await;
     turn(&fleet, &ledger).await;
-    until(async || seen.running().await == 0).await;
     turn(&fleet, &ledger).await;
-    assert_eq!(seen.job(1).await.unwrap().spec.unwrap().suspend, Some(true));
+    assert!(!suspended().await, "a rollout is in flight");
+    ledger.beat(&beat(&worker, 2, &[])).await.unwrap();
+    assert_eq!(fleet.follow_pause(&mut |_| {}).await.unwrap(), Pausing::Held);
+    assert!(suspended().await && seen.running().await == 0);
     ledger.change_control(|control| control.state = RunState::Running).await.unwrap();
     turn(&fleet, &ledger).await;
     until(async || seen.running().await == 2).await;
+    assert_eq!(fleet.follow_pause(&mut |_| {}).await.unwrap(), Pausing::Resumed);
+    ledger.beat(&beat(&worker, 3, &["r"])).await.unwrap();
+    pause(&ledger, true).await;
+    assert_eq!(fleet.follow_pause(&mut |_| {}).await.unwrap(), Pausing::Held, "it was not to wait");
     assert_eq!(ending(&seen.status(1).await), None, "draining for a pause fails nothing");
     seen.clear().await;
 }
 
+/// What `submit` does where nobody follows: one look.
 #[tokio::test]
-async fn another_template_is_another_generation_and_two_never_run_at_once() {
+async fn another_template_is_another_generation_after_one_look() {
     let Some((rig, client)) = rig().await else { return };
     let ledger = ledger("template").await;
     let seen = Seen::of(&client, &ledger);
     turn(&fleet(&ledger, cluster_spec(&rig.image, 2, LONG, 4)).await, &ledger).await;
     until(async || seen.running().await == 2).await;
     let other = fleet(&ledger, cluster_spec(&rig.image, 2, &format!("{LONG} # changed"), 4)).await;
-    until(async || {
-        turn(&other, &ledger).await;
-        assert!(seen.running().await <= 2);
-        seen.job(2).await.is_some() && seen.job(1).await.is_none() && seen.running().await == 2
-    })
-    .await;
+    turn(&other, &ledger).await;
+    let second = seen.job(2).await.unwrap();
+    let pods = second.spec.unwrap().template.metadata.unwrap().annotations.unwrap();
+    assert_eq!(pods["thresher.dev/older-generations"], "drain");
+    until(async || seen.job(1).await.is_none() && seen.running().await == 2).await;
+    let pods = seen.pods().await;
+    let generation = |pod: &Pod| pod.labels()["thresher.dev/generation"].clone();
+    assert!(pods.iter().all(|pod| generation(pod) == "2"), "nothing of the first one is left");
     seen.clear().await;
+}
+
+#[tokio::test]
+async fn a_coordinator_with_another_template_than_the_last_submitted_one_makes_nothing() {
+    let Some((rig, client)) = rig().await else { return };
+    let ledger = ledger("superseded").await;
+    let seen = Seen::of(&client, &ledger);
+    let old = fleet(&ledger, cluster_spec(&rig.image, 2, LONG, 4)).await;
+    let new = fleet(&ledger, cluster_spec(&rig.image, 2, &format!("{LONG} # changed"), 4)).await;
+    ledger.change_control(|control| control.template = Some(old.template().to_owned())).await.unwrap();
+    turn(&old, &ledger).await;
+    let superseded = async {
+        let ending = old.follow(&mut |_| {}).await.unwrap();
+        assert_eq!(ending, Ending::Superseded(new.template().to_owned()));
+    };
+    let submitted = async {
+        until(async || seen.running().await == 2).await;
+        ledger.change_control(|control| control.template = Some(new.template().to_owned())).await.unwrap();
+        turn(&new, &ledger).await;
+    };
+    tokio::join!(superseded, submitted);
+    until(async || seen.job(1).await.is_none() && seen.running().await == 2).await;
+    // It still does what operators say to what is there, without a change of what pods are made from.
+    let template = async || seen.job(2).await.unwrap().spec.unwrap().template;
+    let before = template().await;
+    ledger.change_control(|control| control.slots = Some(3)).await.unwrap();
+    turn(&old, &ledger).await;
+    until(async || seen.running().await == 3).await;
+    pause(&ledger, true).await;
+    assert_eq!(old.follow_pause(&mut |_| {}).await.unwrap(), Pausing::Held);
+    ledger.change_control(|control| control.state = RunState::Running).await.unwrap();
+    turn(&old, &ledger).await;
+    until(async || seen.running().await == 3).await;
+    assert_eq!(template().await, before);
+    assert!(seen.job(3).await.is_none());
+    seen.clear().await;
+}
+
+/// Kueue's workloads as far as a pause needs them, served in one version.
+fn workloads(version: &str) -> Value {
+    let schema = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": { "name": "workloads.kueue.x-k8s.io" , "annotations": {
+            "api-approved.kubernetes.io": "unapproved, for a test",
+        } },
+        "spec": {
+            "group": "kueue.x-k8s.io",
+            "scope": "Namespaced",
+            "names": { "kind": "Workload", "plural": "workloads", "singular": "workload" },
+            "versions": [{
+                "name": version, "served": true, "storage": true, "schema": { "openAPIV3Schema": schema },
+            }],
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_queues_generation_is_held_by_its_workload_in_the_version_that_is_served() {
+    let Some((rig, client)) = rig().await else { return };
+    let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+    let definitions: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::from_gvk(&kind));
+    let definition = "workloads.kueue.x-k8s.io";
+    if definitions.get_opt(definition).await.unwrap().is_some_and(|found| {
+        found
+            .annotations()
+            .get("api-approved.kubernetes.io")
+            .is_none_or(|word| !word.starts_with("unapproved"))
+    }) {
+        println!("skipped: this cluster has a Kueue of its own");
+        return;
+    }
+    for version in ["v1beta1", "v1beta2"] {
+        // Another version of the same objects cannot replace the one that is stored.
+        remove(&definitions, definition).await;
+        apply_cluster_wide(&client, &workloads(version)).await;
+        let ledger = ledger(&format!("queue-{version}")).await;
+        let mut spec = cluster_spec(&rig.image, 1, LONG, 4);
+        spec.queue = Some("q".to_owned());
+        let fleet = fleet(&ledger, spec).await;
+        let seen = Seen::of(&client, &ledger);
+        turn(&fleet, &ledger).await;
+        let job = seen.job(1).await.unwrap();
+        let kind = GroupVersionKind::gvk("kueue.x-k8s.io", version, "Workload");
+        let resource = ApiResource::from_gvk(&kind);
+        let workloads: Api<DynamicObject> = Api::namespaced_with(client.clone(), NAMESPACE, &resource);
+        let mut workload = DynamicObject::new(&format!("{}-1", ledger.run()), &resource);
+        let of_job = ("kueue.x-k8s.io/job-uid".to_owned(), job.uid().unwrap());
+        workload.metadata.labels = Some([of_job].into());
+        workload.data = json!({ "spec": { "active": true } });
+        let name = workload.name_any();
+        // A new kind is served a moment after it is made.
+        until(async || workloads.create(&Default::default(), &workload).await.is_ok()).await;
+        pause(&ledger, true).await;
+        turn(&fleet, &ledger).await;
+        let active = async || workloads.get(&name).await.unwrap().data["spec"]["active"].clone();
+        assert_eq!(active().await, json!(false), "{version}");
+        let spec = seen.job(1).await.unwrap().spec.unwrap();
+        assert_ne!(spec.suspend, Some(true), "{version}: suspending is the queue's");
+        seen.clear().await;
+    }
+    remove(&definitions, definition).await;
+}
+
+async fn apply_cluster_wide(client: &Client, object: &Value) {
+    let kind = object["kind"].as_str().unwrap();
+    let (group, version) = object["apiVersion"].as_str().unwrap().split_once('/').unwrap();
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let name = object["metadata"]["name"].as_str().unwrap();
+    api.patch(name, &PatchParams::apply("thresher-test").force(), &Patch::Apply(object)).await.unwrap();
+}
+
+async fn remove(objects: &Api<DynamicObject>, name: &str) {
+    if let Err(error) = objects.delete(name, &kube::api::DeleteParams::foreground()).await {
+        assert!(matches!(&error, kube::Error::Api(status) if status.code == 404), "{error}");
+    }
+    until(async || objects.get_opt(name).await.unwrap().is_none()).await;
 }
 
 #[tokio::test]

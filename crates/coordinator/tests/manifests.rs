@@ -2,7 +2,10 @@
 //! all pods keep to.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PodTemplateSpec, ServiceAccount};
@@ -178,6 +181,58 @@ fn every_container_has_requests_and_a_bound_of_memory() {
         });
     }
     assert!(containers >= 2, "{containers}");
+}
+
+/// An engine that tells how it was started, and runs until it is told to end.
+struct Engine(Child);
+
+impl Engine {
+    /// Starts what the container does, with `storage` in place of the engine's own folder.
+    fn start(storage: &Path, programs: &Path) -> (Self, String) {
+        let fragment = documents(&manifests().join("placements/sidecar.yaml")).remove(0);
+        let command = &fragment["spec"]["template"]["spec"]["initContainers"][0]["command"];
+        let script = command[2].as_str().unwrap().replace("/var/lib/docker", &storage.display().to_string());
+        let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+        let mut child = Command::new("sh")
+            .args(["-euc", &script, "engine", "--host=unix:///x"])
+            .env("PATH", path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+        (Self(child), said.trim().to_owned())
+    }
+
+    fn end(mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn engines_that_share_a_folder_of_the_node_work_in_stores_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (storage, programs) = (folder.path().join("storage"), folder.path().join("bin"));
+    std::fs::create_dir_all(&programs).unwrap();
+    let program = |name: &str, text: &str| {
+        let path = programs.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    program("dockerd", "#!/bin/sh\necho \"$@\"\nread wait\n");
+    let said = |store: u32| format!("--data-root={}/{store} --host=unix:///x", storage.display());
+    let (first, first_said) = Engine::start(&storage, &programs);
+    let (second, second_said) = Engine::start(&storage, &programs);
+    assert_eq!((first_said, second_said), (said(0), said(1)));
+    first.end();
+    // The entry point of docker:dind is there in images of that kind.
+    program("dockerd-entrypoint.sh", "#!/bin/sh\nset -eu\n[ \"$1\" = dockerd ]\nexec \"$@\"\n");
+    let (third, third_said) = Engine::start(&storage, &programs);
+    assert_eq!(third_said, said(0), "the store of the one that ended, with its images");
+    second.end();
+    third.end();
 }
 
 fn each_container(object: &Value, look: &mut dyn FnMut(&Value)) {

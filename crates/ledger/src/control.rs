@@ -22,11 +22,36 @@ pub struct Control {
     /// Worker slots that a cluster is to have for the run; as its configuration says if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
+    /// When the run was submitted to a cluster for the first time, by that computer's clock, in seconds since the epoch: a
+    /// campaign's runs are told apart by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitted_unix_s: Option<i64>,
+    /// Hash of the template that a cluster makes the run's workers from, as it was last submitted: who looks after the run with
+    /// another one begins none. Whoever looks decides if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Whether a pause ends a cluster's pods at once, instead of when they have finished what they had begun.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hold_now: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Default for Control {
     fn default() -> Self {
-        Self { state: RunState::Running, round: 1, round_began_unix_s: 0, budget: None, slots: None }
+        Self {
+            state: RunState::Running,
+            round: 1,
+            round_began_unix_s: 0,
+            budget: None,
+            slots: None,
+            submitted_unix_s: None,
+            template: None,
+            hold_now: false,
+        }
     }
 }
 

@@ -51,6 +51,7 @@ use status::{Pulls, Stage, Up, stage};
 use watch::{Seen, Watch};
 
 pub use crate::guest::install_as as install_guest;
+pub use spec::OlderGenerations;
 
 /// How often a starting pod is looked at, besides the watch.
 const LOOK: Duration = Duration::from_secs(5);
@@ -81,8 +82,10 @@ pub struct PodsOptions {
     pub start: StartOptions,
     /// The worker slot. Its next incarnation removes what this one leaves, so no two live processes may share one.
     pub slot: String,
-    /// Generation of the worker's job, for the label.
+    /// Generation of the worker's job.
     pub generation: Option<u32>,
+    /// What is known of the workers of older ones.
+    pub older: OlderGenerations,
     /// After this without a runner a guest ends its sandbox.
     pub orphan: Duration,
     /// After this the cluster ends a sandbox, whatever it does.
@@ -114,6 +117,7 @@ impl PodsOptions {
             start: StartOptions::default(),
             slot: "0".into(),
             generation: None,
+            older: OlderGenerations::default(),
             orphan: Duration::from_secs(300),
             deadline: Duration::from_secs(24 * 3600),
             schedule_limit: Duration::from_secs(600),
@@ -163,6 +167,7 @@ impl Pods {
             start: StartOptions { run, incarnation },
             slot,
             generation,
+            older,
             orphan,
             deadline,
             schedule_limit,
@@ -173,7 +178,7 @@ impl Pods {
         } = options;
         let cluster = Arc::new(Cluster::connect(kubeconfig.as_deref(), &namespace, away_limit).await?);
         cluster.answers(ANSWER).await?;
-        let ownership = Ownership { run, slot, incarnation, generation };
+        let ownership = Ownership { run, slot, incarnation, generation, older };
         let watch = Arc::new(Watch::begin(cluster.pods.clone(), &ownership.selector()));
         let owner = Owner::new(cluster.clone(), ownership.clone());
         let (orphan_s, deadline_s) = (orphan.as_secs(), deadline.as_secs().max(1));
@@ -360,6 +365,9 @@ impl Backend for Pods {
     async fn settle(&self) {
         self.removals.settle().await;
         self.owner.let_go(|| self.removals.is_unused()).await;
+        if let Err(error) = self.owner.reap_drained().await {
+            tracing::debug!(%error, "what older generations left stays for the slot's next incarnation to delete");
+        }
     }
 
     async fn reap(&self) -> Result<usize, SandboxError> {

@@ -1,22 +1,57 @@
 //! `thresher pause | resume | cancel`: what operators want of a run, for its workers to see.
 
+use thresher_coordinator::{FleetEvent, Pausing};
 use thresher_core::exit_code;
 use thresher_ledger::{Control, Ledger, RunState};
 use thresher_rollout::Clock;
 
 use super::print;
-use super::submit::apply_once;
+use super::submit::{self, apply_once};
 use crate::args::{CancelArgs, PauseArgs, ResumeArgs};
 use crate::exit::Failure;
 use crate::location::{Location, Patience};
+use crate::signals::Signals;
 
-/// Begins no further rollouts.
+/// Begins no further rollouts. Where the cluster is named, stays until the run's pods are gone.
 pub(super) async fn pause(args: PauseArgs) -> Result<i32, Failure> {
     let ledger = find(&args.run).await?;
-    ledger.change_control(|control| control.state = RunState::Paused).await?;
-    apply_once(&args.cluster, &ledger, &Location::parse(&args.run)?).await?;
-    let text = "paused: rollouts that have begun go on, and no others begin; `thresher resume` goes on";
+    let now = args.now;
+    let pause = |control: &mut Control| (control.state, control.hold_now) = (RunState::Paused, now);
+    ledger.change_control(pause).await?;
+    if args.cluster.cluster_config.is_some() {
+        return hold(&args, &ledger).await;
+    }
+    let text = match now {
+        true => "paused: a coordinator ends its pods at once; `thresher resume` goes on",
+        false => "paused: rollouts that have begun go on, and no others begin; `thresher resume` goes on",
+    };
     tell(&ledger, text, "nobody works on it now; workers that are started wait").await
+}
+
+/// Follows a pause until no pod is left.
+async fn hold(args: &PauseArgs, ledger: &Ledger) -> Result<i32, Failure> {
+    let signals = Signals::listen()?;
+    let (run, drain) = (ledger.run(), signals.drain());
+    let fleet = submit::fleet(&args.cluster, ledger, &Location::parse(&args.run)?).await?;
+    let what = match args.now {
+        true => "its workers drain",
+        false => "its workers finish what they have begun, then their pods go",
+    };
+    print(&format!("{run}: paused: {what}; Ctrl-C leaves it at that"))?;
+    let mut hear = |event: FleetEvent| submit::say(&event);
+    let (text, code) = tokio::select! {
+        pausing = fleet.follow_pause(&mut hear) => match pausing? {
+            Pausing::Held => ("no pod of it is left; `thresher resume` goes on", exit_code::OK),
+            Pausing::Resumed => ("it is not paused any more", exit_code::CONFLICT),
+        },
+        () = drain.cancelled() => (
+            "it stays paused: rollouts that have begun go on, and no others begin; pods stay until a coordinator or this \
+             command looks again",
+            exit_code::DRAINED,
+        ),
+    };
+    print(&format!("{run}: {text}"))?;
+    Ok(code)
 }
 
 /// Goes on, and tries what faulted again.
@@ -33,6 +68,7 @@ pub(super) async fn resume(args: ResumeArgs) -> Result<i32, Failure> {
     let now = Clock::system().now_us() / 1_000_000;
     let again = |control: &mut Control| {
         control.state = RunState::Running;
+        control.hold_now = false;
         control.round += 1;
         control.round_began_unix_s = now;
         let budget = control.budget.get_or_insert_with(|| spec.clone());

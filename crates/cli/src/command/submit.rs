@@ -13,9 +13,23 @@ use super::{compare, print, print_json, report};
 use crate::args::{ClusterArgs, LogsArgs, ScaleArgs, SubmitArgs};
 use crate::exit::{Failure, WithCode as _};
 use crate::location::{Location, Patience};
+use crate::signals::Signals;
+
+/// Submits the job; a signal ends that at any time, since nothing that it does has to be finished by the same process.
+pub(super) async fn run(args: SubmitArgs) -> Result<i32, Failure> {
+    let signals = Signals::listen()?;
+    let drain = signals.drain();
+    tokio::select! {
+        code = submit(args) => code,
+        () = drain.cancelled() => {
+            tell("left; a fleet that has begun goes on by itself, and the same command follows it again");
+            Ok(exit_code::DRAINED)
+        }
+    }
+}
 
 /// Plans the run, gives it to the cluster, and follows it if asked to.
-pub(super) async fn run(args: SubmitArgs) -> Result<i32, Failure> {
+async fn submit(args: SubmitArgs) -> Result<i32, Failure> {
     let planned = Planned::new(&args.job).await?;
     if args.job.dry_run {
         return planned.show(args.job.json);
@@ -41,7 +55,7 @@ pub(super) async fn run(args: SubmitArgs) -> Result<i32, Failure> {
         planned.store_dataset(&ledger).await?;
     }
     let stored = planned.store(&ledger).await?;
-    go_on(&ledger, &stored, &planned, args.slots).await?;
+    go_on(&ledger, &stored, &planned, args.slots, fleet.template()).await?;
     let mut hear = |event: FleetEvent| say(&event);
     if !args.wait {
         let mut log = ledger.log_summary().await?;
@@ -144,6 +158,7 @@ async fn go_on(
     stored: &StoredPlan,
     planned: &Planned,
     slots: Option<u32>,
+    template: &str,
 ) -> Result<(), Failure> {
     let control = ledger.control().await?;
     let over = ledger.is_over(stored.segment, control.round).await?;
@@ -160,7 +175,10 @@ async fn go_on(
         if *budget != stored.spec.budget || control.budget.is_some() {
             control.budget = Some(budget.clone());
         }
+        control.submitted_unix_s = control.submitted_unix_s.or(Some(now));
         control.slots = slots.or(control.slots);
+        control.template = Some(template.to_owned());
+        control.hold_now = false;
     };
     ledger.change_control(change).await?;
     Ok(())
@@ -180,6 +198,13 @@ async fn finish(
         Ending::Over => (exit_code::OK, None),
         Ending::Cancelled => (exit_code::CANCELLED, Some("the run was cancelled".to_owned())),
         Ending::Stuck(why) => (exit_code::FAILURE, Some(format!("the fleet cannot go on: {why}"))),
+        Ending::Superseded(_) => (
+            exit_code::CONFLICT,
+            Some(
+                "the run was submitted again with workers of another template, and goes on with those"
+                    .to_owned(),
+            ),
+        ),
     };
     if as_json {
         print_json(&json!({
@@ -230,11 +255,20 @@ pub(super) async fn apply_once(
     }
     let fleet = fleet(cluster, ledger, location).await?;
     let mut log = ledger.log_summary().await?;
-    fleet.turn(&mut log, &mut |event| say(&event)).await?;
+    if let Some(Ending::Superseded(_)) = fleet.turn(&mut log, &mut |event| say(&event)).await? {
+        tell(
+            "the run was last submitted with workers of another template than this cluster configuration's: those that are \
+             there are changed, and none are begun; `thresher submit` with this one would begin some",
+        );
+    }
     Ok(())
 }
 
-async fn fleet(cluster: &ClusterArgs, ledger: &Ledger, location: &Location) -> Result<Fleet, Failure> {
+pub(super) async fn fleet(
+    cluster: &ClusterArgs,
+    ledger: &Ledger,
+    location: &Location,
+) -> Result<Fleet, Failure> {
     let Some(path) = &cluster.cluster_config else {
         return Err(Failure::usage("which cluster?")
             .hint("give --cluster-config FILE, or set THRESHER_CLUSTER_CONFIG; README.md shows one"));
@@ -250,18 +284,20 @@ fn read(path: &Path) -> Result<ClusterSpec, Failure> {
     ClusterSpec::parse(&name, &text).code(exit_code::USAGE)
 }
 
-#[expect(clippy::print_stderr, reason = "what happens to a fleet is told beside the result")]
-fn say(event: &FleetEvent) {
+/// Says what happens to a fleet.
+pub(super) fn say(event: &FleetEvent) {
     let text = match event {
         FleetEvent::Did(Command::Annotate { .. } | Command::End(_)) => return,
-        FleetEvent::Did(Command::Apply { generation, slots, .. }) => {
+        FleetEvent::Did(Command::Begin { generation, slots, .. } | Command::Resize { generation, slots }) => {
             format!("generation {generation}: {slots} worker slots")
         }
         FleetEvent::Did(Command::Hold { generation }) => {
             format!("generation {generation}: its workers drain")
         }
         FleetEvent::Did(Command::Release { generation }) => format!("generation {generation}: goes on"),
-        FleetEvent::Did(Command::Delete { generation }) => format!("generation {generation}: deleted"),
+        FleetEvent::Did(Command::Delete { generation }) => {
+            format!("generation {generation}: deleted as soon as its workers have drained")
+        }
         FleetEvent::Waiting(pods) if pods.is_empty() => "no pod waits any more".to_owned(),
         FleetEvent::Waiting(pods) => {
             let pods: Vec<String> = pods.iter().map(|(pod, why)| format!("{pod} waits: {why}")).collect();
@@ -270,5 +306,10 @@ fn say(event: &FleetEvent) {
         FleetEvent::Away(why) => format!("{why}; trying again"),
         FleetEvent::Back => "it answers again".to_owned(),
     };
+    tell(&text);
+}
+
+#[expect(clippy::print_stderr, reason = "what happens to a fleet is told beside the result")]
+fn tell(text: &str) {
     eprintln!("{text}");
 }

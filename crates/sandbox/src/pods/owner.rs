@@ -1,5 +1,6 @@
 //! The slot's object: every pod of a slot goes with it, and the slot's next incarnation deletes it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -8,7 +9,7 @@ use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams, Preconditions}
 use tokio::sync::Mutex;
 
 use super::cluster::Cluster;
-use super::spec::{OwnerRef, Ownership, object_name};
+use super::spec::{OlderGenerations, OwnerRef, Ownership};
 use crate::SandboxError;
 
 /// How often the object of a former incarnation is deleted before it counts as that of a live one.
@@ -24,7 +25,7 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn new(cluster: Arc<Cluster>, ownership: Ownership) -> Self {
-        let name = object_name(&ownership.run, &format!("slot-{}", ownership.slot));
+        let name = ownership.owner_name();
         Self { cluster, ownership, name, made: Mutex::new(None) }
     }
 
@@ -63,17 +64,52 @@ impl Owner {
 
     /// Removes what earlier incarnations of this slot left; returns how many pods.
     pub(super) async fn reap(&self) -> Result<usize, SandboxError> {
-        let options = ListParams::default().labels(&self.ownership.selector());
-        let pods = self.cluster.call(|| self.cluster.pods.list(&options)).await;
-        let pods = pods.map_err(|error| self.cluster.error("list pods", error))?;
         let mut removed = 0;
-        for pod in pods.items.iter().filter(|pod| !self.is_own(&pod.metadata)) {
+        for pod in self.pods().await?.iter().filter(|pod| !self.spares(&pod.metadata)) {
             removed += usize::from(self.remove(pod).await?);
         }
-        if let Some(there) = self.find().await?.filter(|there| !self.is_own(&there.metadata)) {
-            self.delete(&there).await?;
+        for there in self.objects().await?.iter().filter(|there| !self.spares(&there.metadata)) {
+            self.delete(there).await?;
         }
         Ok(removed)
+    }
+
+    /// Removes what workers of older generations left that were killed while they drained: objects of this slot without a pod
+    /// that lives, and with them the pods that do not.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub(super) async fn reap_drained(&self) -> Result<(), SandboxError> {
+        if self.ownership.older == OlderGenerations::Gone {
+            return Ok(());
+        }
+        let (pods, objects) = (self.pods().await?, self.objects().await?);
+        let lives = |there: &ConfigMap| {
+            let mut owned = pods.iter().filter(|pod| owner_of(pod) == there.uid().as_deref());
+            owned.any(|pod| !has_ended(pod))
+        };
+        for there in objects.iter().filter(|there| !self.is_own(&there.metadata) && !lives(there)) {
+            self.delete(there).await?;
+        }
+        Ok(())
+    }
+
+    /// The slot's pods, whichever its incarnation.
+    async fn pods(&self) -> Result<Vec<Pod>, SandboxError> {
+        let options = ListParams::default().labels(&self.ownership.selector());
+        let pods = self.cluster.call(|| self.cluster.pods.list(&options)).await;
+        Ok(pods.map_err(|error| self.cluster.error("list pods", error))?.items)
+    }
+
+    /// The slot's objects: one of each generation, at most.
+    async fn objects(&self) -> Result<Vec<ConfigMap>, SandboxError> {
+        let options = ListParams::default().labels(&self.ownership.selector());
+        let objects = self.cluster.call(|| self.cluster.config_maps.list(&options)).await;
+        Ok(objects.map_err(|error| self.cluster.error("list config maps", error))?.items)
+    }
+
+    fn spares(&self, metadata: &ObjectMeta) -> bool {
+        self.ownership.spares(metadata.labels.as_ref().unwrap_or(&BTreeMap::new()))
     }
 
     /// Deletes the object where this process made it and, as `unused` says, needs it no more. Whoever is about to need
@@ -105,7 +141,8 @@ impl Owner {
     async fn delete(&self, there: &ConfigMap) -> Result<(), SandboxError> {
         let preconditions = Some(Preconditions { uid: there.uid(), resource_version: None });
         let options = DeleteParams { preconditions, ..DeleteParams::background() };
-        match self.cluster.call(|| self.cluster.config_maps.delete(&self.name, &options)).await {
+        let name = there.name_any();
+        match self.cluster.call(|| self.cluster.config_maps.delete(&name, &options)).await {
             Err(error) if !error.is_not_found() && !error.is_there_already() => {
                 Err(self.cluster.error("delete a config map", error))
             }
@@ -124,6 +161,17 @@ impl Owner {
             Err(error) => Err(self.cluster.error("delete a pod", error)),
         }
     }
+}
+
+/// The object that a pod goes with.
+fn owner_of(pod: &Pod) -> Option<&str> {
+    let owners = pod.metadata.owner_references.as_ref()?;
+    owners.first().map(|owner| owner.uid.as_str())
+}
+
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 fn reference(made: &ConfigMap) -> OwnerRef {

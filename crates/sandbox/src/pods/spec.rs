@@ -24,6 +24,11 @@ pub(super) const GUEST: &str = "/.thresher/guest";
 /// Seconds between the polite end and the kill: the first process takes no signal, so nothing is gained by more.
 const GRACE_S: u32 = 1;
 
+/// Label with the start of a worker that something belongs to.
+const INCARNATION: &str = "thresher.dev/incarnation";
+/// Label with the generation of that worker's job.
+const GENERATION: &str = "thresher.dev/generation";
+
 /// Labels and the slot's object: what says whose a pod is.
 #[derive(Clone, Debug)]
 pub(super) struct Ownership {
@@ -31,6 +36,17 @@ pub(super) struct Ownership {
     pub(super) slot: String,
     pub(super) incarnation: String,
     pub(super) generation: Option<u32>,
+    pub(super) older: OlderGenerations,
+}
+
+/// What is known of the workers of the run's older generations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OlderGenerations {
+    /// They are gone: what they left is removed.
+    #[default]
+    Gone,
+    /// They may still finish what they have: what is theirs stays, until this process ends.
+    Drain,
 }
 
 /// The object that a pod goes with.
@@ -68,12 +84,29 @@ impl Ownership {
             ("app.kubernetes.io/component".into(), "sandbox".into()),
             ("thresher.dev/run".into(), label_value(&self.run)),
             ("thresher.dev/slot".into(), label_value(&self.slot)),
-            ("thresher.dev/incarnation".into(), label_value(&self.incarnation)),
+            (INCARNATION.into(), label_value(&self.incarnation)),
         ]);
         if let Some(generation) = self.generation {
-            labels.insert("thresher.dev/generation".into(), generation.to_string());
+            labels.insert(GENERATION.into(), generation.to_string());
         }
         labels
+    }
+
+    /// The name of the slot's object. Each generation has its own, since the workers of two may be there at once.
+    pub(super) fn owner_name(&self) -> String {
+        let generation = self.generation.map(|generation| format!("{generation}-")).unwrap_or_default();
+        object_name(&self.run, &format!("slot-{generation}{}", self.slot))
+    }
+
+    /// Whether this process leaves alone what has these labels: its own, and what living workers may need.
+    pub(super) fn spares(&self, labels: &BTreeMap<String, String>) -> bool {
+        let own = self.labels();
+        let alike = |label: &str| labels.get(label) == own.get(label);
+        match self.older {
+            _ if alike(INCARNATION) => true,
+            OlderGenerations::Gone => false,
+            OlderGenerations::Drain => !alike(GENERATION),
+        }
     }
 
     /// Selects what belongs to the slot, whichever its incarnation.
@@ -349,6 +382,7 @@ mod tests {
             slot: "3".into(),
             incarnation: "ab".into(),
             generation: Some(2),
+            older: OlderGenerations::Gone,
         };
         let common = Common {
             ownership,
@@ -365,6 +399,31 @@ mod tests {
             pull: PullPolicy::Missing,
         };
         Ok(serde_json::to_value(build(&spec(network, limits), &common, &own)?).unwrap())
+    }
+
+    #[test]
+    fn what_older_generations_may_need_is_spared_while_they_drain() {
+        let ownership = |generation: u32, incarnation: &str, older| Ownership {
+            run: "r".into(),
+            slot: "0".into(),
+            incarnation: incarnation.into(),
+            generation: Some(generation),
+            older,
+        };
+        let of =
+            |generation, incarnation| ownership(generation, incarnation, OlderGenerations::Gone).labels();
+        let cases = [
+            (of(2, "own"), true, true),
+            (of(2, "before"), false, false),
+            (of(1, "older"), false, true),
+            (of(3, "newer"), false, true),
+        ];
+        for (labels, gone, drain) in cases {
+            assert_eq!(ownership(2, "own", OlderGenerations::Gone).spares(&labels), gone, "{labels:?}");
+            assert_eq!(ownership(2, "own", OlderGenerations::Drain).spares(&labels), drain, "{labels:?}");
+        }
+        let name = |generation| ownership(generation, "own", OlderGenerations::Gone).owner_name();
+        assert_eq!((name(1), name(2)), ("thresher-r-slot-1-0".into(), "thresher-r-slot-2-0".into()));
     }
 
     #[test]
