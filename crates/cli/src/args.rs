@@ -183,8 +183,8 @@ pub(crate) struct SubmitArgs {
     /// Do not store the dataset's files beside the plan: the workers then need `--dataset`.
     #[arg(long)]
     pub(crate) no_dataset: bool,
-    /// Make a campaign instead: a run of its own whenever this cron schedule says, below the folder that `--out` names.
-    /// The job file's paths must be readable by the campaign's pod.
+    /// Make a campaign instead: a run of its own whenever this cron schedule says, below the folder that `--out` names, where
+    /// the dataset is stored now, once for all of them.
     #[arg(long, value_name = "CRON", conflicts_with_all = ["wait", "run_name_from_job"])]
     pub(crate) schedule: Option<String>,
     /// Time zone of the schedule, such as `Europe/Berlin`.

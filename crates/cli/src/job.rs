@@ -99,7 +99,8 @@ impl Job {
             select.shuffle = Some(ShuffleSpec { seed });
         }
         if let Some(dataset) = &args.dataset {
-            self.spec.dataset.path = absolute(dataset);
+            self.spec.dataset.path =
+                if dataset.contains("://") { dataset.clone() } else { absolute(dataset) };
         }
     }
 

@@ -3,6 +3,7 @@
 mod args;
 mod backend;
 mod command;
+mod dataset;
 mod durations;
 mod exit;
 mod job;

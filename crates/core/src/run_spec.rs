@@ -90,7 +90,8 @@ impl Default for FleetSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetSpec {
-    /// A Parquet, JSONL or JSON file, or a directory of such files.
+    /// A Parquet, JSONL or JSON file, or a directory of such files; or the URL of one that was stored in a bucket,
+    /// `s3://bucket/folder/data/<fingerprint>`.
     pub path: String,
     /// Name that goes into records; the file's or directory's name if absent.
     #[serde(default)]

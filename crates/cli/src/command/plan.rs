@@ -12,11 +12,12 @@ use thresher_rollout::agent;
 
 use super::{print, print_json};
 use crate::args::{PlanArgs, RunArgs};
+use crate::dataset::{self, Stored};
 use crate::exit::{Failure, WithCode as _};
 use crate::job::Job;
 use crate::location::Location;
 use crate::session::{lock, needs_model, slots};
-use crate::{durations, table};
+use crate::{durations, run_dir, table};
 
 /// A job that is ready to be stored as a plan.
 pub(super) struct Planned {
@@ -63,18 +64,26 @@ impl Planned {
     /// Reads job and dataset and makes the plan; nothing is written.
     pub(super) async fn new(args: &RunArgs) -> Result<Self, Failure> {
         let job = Job::from_args(args)?;
-        let dataset = open_dataset(&job)?;
+        let dataset = dataset::open(&job, &run_dir::cache(args.cache.as_deref())).await?;
         let selection = dataset.plan(&job.spec.dataset.select).code(exit_code::DATA)?;
         let durations = durations::read(&job, &selection.tasks).await?;
         let plan = plan(&job.spec, selection, durations);
         Ok(Self { job, dataset, plan })
     }
 
-    /// Puts the dataset's files beside the plan.
+    /// Puts the dataset's files beside the plan, unless workers find them in a bucket as it is.
     pub(super) async fn store_dataset(&self, ledger: &Ledger) -> Result<(), Failure> {
+        if self.is_stored()? {
+            return Ok(());
+        }
         let fingerprint = self.dataset.fingerprint().code(exit_code::DATA)?;
         let files = self.dataset.files().map(|(name, path)| (name.to_owned(), path.to_owned()));
         Ok(ledger.store_data(&fingerprint, &files.collect::<Vec<_>>()).await?)
+    }
+
+    /// Whether the job names a dataset in a bucket.
+    pub(super) fn is_stored(&self) -> Result<bool, Failure> {
+        Ok(Stored::parse(&self.job.spec.dataset.path)?.is_some())
     }
 
     /// Prints the plan.
@@ -127,10 +136,6 @@ impl Planned {
         self.refuse_nothing()?;
         extend_plan(ledger, &self.job, &self.dataset, &self.plan).await
     }
-}
-
-fn open_dataset(job: &Job) -> Result<Dataset, Failure> {
-    Dataset::open(&job.spec.dataset, &job.base).code(exit_code::DATA)
 }
 
 /// Makes the plan: a pure function of spec, selection and durations.

@@ -4,13 +4,15 @@ use std::path::Path;
 
 use serde_json::json;
 use thresher_coordinator::{Campaign, ClusterSpec, Command, Ending, Fleet, FleetEvent};
-use thresher_core::exit_code;
+use thresher_core::run_spec::identity_difference;
+use thresher_core::{RunSpec, exit_code};
 use thresher_ledger::{Control, Ledger, RunState, StoredPlan};
 use thresher_rollout::Clock;
 
 use super::plan::Planned;
 use super::{compare, print, print_json, report};
 use crate::args::{ClusterArgs, LogsArgs, ScaleArgs, SubmitArgs};
+use crate::dataset::Stored;
 use crate::exit::{Failure, WithCode as _};
 use crate::location::{Location, Patience};
 use crate::signals::Signals;
@@ -82,34 +84,56 @@ async fn submit(args: SubmitArgs) -> Result<i32, Failure> {
 
 /// Makes a campaign of the job.
 async fn campaign(args: &SubmitArgs, planned: &Planned, schedule: &str) -> Result<i32, Failure> {
-    let Some(job) = &args.job.job else {
-        return Err(Failure::usage("a campaign needs a job file: flags alone are not kept"));
-    };
     let Some(config) = &args.cluster.cluster_config else {
         return Err(Failure::usage("a campaign needs --cluster-config FILE"));
     };
     let spec = read(config)?;
+    let folder = folder(args)?;
     let name = planned.job.spec.name.clone().unwrap_or_else(|| "thresher".to_owned());
-    let mut submit_args = vec![format!("--out={}", folder(args)?)];
+    let mut submit_args = vec![format!("--out={folder}")];
     submit_args.extend(args.fail_on_regression.map(|points| format!("--fail-on-regression={points}")));
     submit_args.extend(args.slots.map(|slots| format!("--slots={slots}")));
     let campaign = Campaign {
         name: name.clone(),
         schedule: schedule.to_owned(),
         time_zone: args.time_zone.clone(),
-        job: std::fs::read_to_string(job)?,
-        cluster: std::fs::read_to_string(config)?,
+        job: in_pod(planned, &name, &Location::parse(&folder)?, args).await?,
+        // The pod is in the cluster, and knows no context.
+        cluster: serde_json::to_string_pretty(&ClusterSpec { context: None, ..spec.clone() })?,
         submit_args,
     };
     campaign.apply(&spec).await.code(exit_code::USAGE)?;
     print(&format!(
-        "campaign {name}: `{schedule}`, runs below {}\n\nTry next\n  kubectl -n {} create job --from=cronjob/{name} \
-         {name}-now\n  thresher runs {}",
-        folder(args)?,
+        "campaign {name}: `{schedule}`, runs below {folder}\n\nTry next\n  kubectl -n {} create job --from=cronjob/{name} \
+         {name}-now\n  thresher runs {folder}",
         spec.namespace,
-        folder(args)?
     ))?;
     Ok(exit_code::OK)
+}
+
+/// The job as the campaign's pods read it: with all flags applied, and its dataset in the campaign's folder.
+async fn in_pod(
+    planned: &Planned,
+    name: &str,
+    folder: &Location,
+    args: &SubmitArgs,
+) -> Result<String, Failure> {
+    let mut spec = planned.job.spec.clone();
+    if let Some(durations) = spec.durations.as_ref().filter(|durations| !durations.contains("://")) {
+        return Err(Failure::usage(format!(
+            "durations: `{durations}` is on this machine, which a campaign's pods do not see"
+        ))
+        .hint("name a run in a bucket: s3://bucket/runs/NAME"));
+    }
+    spec.name = Some(name.to_owned());
+    if !planned.is_stored()? && !args.no_dataset {
+        let fingerprint = planned.dataset.fingerprint().code(exit_code::DATA)?;
+        planned.store_dataset(&folder.open().await?).await?;
+        spec.dataset.path = Stored::at(folder, &fingerprint).url();
+        spec.dataset.name = Some(planned.dataset.name().to_owned());
+    }
+    // JSON is YAML.
+    Ok(serde_json::to_string_pretty(&spec)?)
 }
 
 /// The folder of a campaign's runs.
@@ -125,7 +149,7 @@ fn folder(args: &SubmitArgs) -> Result<String, Failure> {
 /// Compares a run with the one before it in its folder; `code` where nothing is worse.
 async fn compared(location: &Location, points: f64, code: i32) -> Result<i32, Failure> {
     let Some(before) = previous(location).await? else {
-        print("no run before this one to compare with")?;
+        print("no finished run of this job before this one to compare with")?;
         return Ok(code);
     };
     match compare::of(&before, location).await {
@@ -140,16 +164,41 @@ async fn compared(location: &Location, points: f64, code: i32) -> Result<i32, Fa
     }
 }
 
-/// The run whose name comes right before this one's in the same folder: names of a campaign's runs grow with time.
+/// The last finished run of the same job, in the same folder, that was submitted before this one. Names tell nothing of the
+/// time: some runs of a campaign are begun by hand.
 async fn previous(location: &Location) -> Result<Option<Location>, Failure> {
     let text = location.to_string();
     let Some((folder, _)) = text.rsplit_once('/') else { return Ok(None) };
     let folder = Location::parse(folder)?;
     let (store, prefix) = folder.store(Patience::Short).await?;
-    let runs = super::runs::find(&*store, &prefix).await.code(exit_code::UNAVAILABLE)?;
-    let mut before: Vec<String> = runs.iter().map(|run| folder.at(run)).filter(|run| *run < text).collect();
-    before.sort();
-    before.pop().map(|run| Location::parse(&run)).transpose()
+    let this = location.find(Patience::Short).await?;
+    let (Some(began), Some(job)) = (this.control().await?.submitted_unix_s, this.plan_outline().await?)
+    else {
+        return Ok(None);
+    };
+    let mut before = Vec::new();
+    for run in super::runs::find(&*store, &prefix).await.code(exit_code::UNAVAILABLE)? {
+        let ledger = Ledger::find(store.clone(), &run).await;
+        // What another version of the program made, or nobody can read, is nothing to compare with.
+        let Ok(ledger) = ledger else { continue };
+        let submitted = ledger.control().await?.submitted_unix_s;
+        before.extend(submitted.map(|at| (at, folder.at(&run), ledger)));
+    }
+    before.retain(|(at, place, _)| (*at, place.as_str()) < (began, text.as_str()));
+    before.sort_by(|(a, one, _), (b, other, _)| (b, other).cmp(&(a, one)));
+    for (_, place, ledger) in before {
+        if is_finished(&ledger, &job.spec).await? {
+            return Location::parse(&place).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// Whether it is a run of the job, and sealed.
+async fn is_finished(ledger: &Ledger, job: &RunSpec) -> Result<bool, Failure> {
+    let Some(outline) = ledger.plan_outline().await? else { return Ok(false) };
+    let same = outline.spec.name == job.name && identity_difference(&outline.spec, job).is_empty();
+    Ok(same && ledger.log_summary().await?.sealed().is_some())
 }
 
 /// Repeating the command is the word to go on where the run had stopped; a run that is worked on is left alone.

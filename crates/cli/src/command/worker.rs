@@ -14,6 +14,7 @@ use super::run::{ending, stopped};
 use super::{print, print_json};
 use crate::args::WorkerArgs;
 use crate::backend::{self, Built};
+use crate::dataset::{self, Stored};
 use crate::exit::{Failure, WithCode as _};
 use crate::job::Job;
 use crate::location::{Location, Patience};
@@ -124,6 +125,9 @@ async fn anywhere(
     ledger: &Ledger,
     cache: &Path,
 ) -> Result<Dataset, Failure> {
+    if Stored::parse(&job.spec.dataset.path)?.is_some() {
+        return of_plan(dataset::open(job, cache).await?, job, plan);
+    }
     let local = match here(job, plan) {
         Ok(dataset) => return Ok(dataset),
         Err(failure) => failure,
@@ -147,6 +151,11 @@ fn here(job: &Job, plan: &StoredPlan) -> Result<Dataset, Failure> {
              --dataset PATH names it here",
         )
     })?;
+    of_plan(opened, job, plan)
+}
+
+/// Makes sure that a dataset is the one that was planned.
+fn of_plan(opened: Dataset, job: &Job, plan: &StoredPlan) -> Result<Dataset, Failure> {
     let found = opened.fingerprint().code(exit_code::DATA)?;
     if found == plan.dataset.fingerprint {
         return Ok(opened);
