@@ -23,6 +23,7 @@
 pub mod exit_code;
 pub mod fault;
 pub mod id;
+pub mod image_counts;
 pub mod outcome;
 pub mod patch;
 pub mod plan;
@@ -35,6 +36,7 @@ pub mod trajectory;
 
 pub use fault::{Blame, Fault, Phase, Retry};
 pub use id::{InstanceId, RolloutId, RunId, Sha256Hex, ShardId};
+pub use image_counts::ImageCounts;
 pub use outcome::{GradeStop, Graded, Outcome, Resolution, StopReason};
 pub use record::RolloutRecord;
 pub use run_spec::RunSpec;

@@ -342,6 +342,9 @@ pub struct SandboxSpec {
     /// Whether the embedded backend may fall back to a plain process, without isolation, where namespaces are
     /// refused. Only for tasks that are known to be harmless.
     pub allow_process_fallback: bool,
+    /// When images are removed from the node, for the backends `docker` and `embedded`.
+    #[serde(skip_serializing_if = "ImageCacheSpec::is_default")]
+    pub image_cache: ImageCacheSpec,
     /// Resource limits of every sandbox.
     pub limits: LimitsSpec,
     /// The cluster, for the backend `pods`.
@@ -359,9 +362,104 @@ impl Default for SandboxSpec {
             insecure_registries: Vec::new(),
             images: None,
             allow_process_fallback: false,
+            image_cache: ImageCacheSpec::default(),
             limits: LimitsSpec::default(),
             pods: PodsSpec::default(),
         }
+    }
+}
+
+/// When images, with the layers derived from them, are removed from the node, those first that were not used for the
+/// longest time. What is in use stays, and so does what thresher did not pull itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "WrittenImageCache", into = "WrittenImageCache")]
+#[schemars(with = "WrittenImageCache")]
+pub struct ImageCacheSpec {
+    high_percent: u8,
+    low_percent: u8,
+    limit_mb: Option<u64>,
+}
+
+/// An [`ImageCacheSpec`] as it is written, before it is checked.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "ImageCacheSpec")]
+struct WrittenImageCache {
+    /// Percent of the images' file system: where more is used, images are removed. At most 100.
+    high_percent: u8,
+    /// Percent at which enough is removed. Below `high_percent`.
+    low_percent: u8,
+    /// MiB of images: where they take more, whatever the file system has room for, images are removed down to the same
+    /// part of it as `low_percent` is of `high_percent`. No limit if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_mb: Option<u64>,
+}
+
+impl ImageCacheSpec {
+    /// Marks in percent of the file system, and a limit in MiB.
+    ///
+    /// # Errors
+    /// With the key and what it may be, where they contradict each other.
+    pub fn new(high_percent: u8, low_percent: u8, limit_mb: Option<u64>) -> Result<Self, String> {
+        if !(1..=100).contains(&high_percent) {
+            return Err(format!("image_cache.high_percent is {high_percent}; it must be from 1 to 100"));
+        }
+        if low_percent >= high_percent {
+            let nearest = high_percent - 1;
+            return Err(format!(
+                "image_cache.low_percent is {low_percent}; it must be below high_percent: at most {nearest}"
+            ));
+        }
+        if limit_mb == Some(0) {
+            return Err("image_cache.limit_mb is 0; it must be at least 1, or left out for no limit".into());
+        }
+        Ok(Self { high_percent, low_percent, limit_mb })
+    }
+
+    /// Percent of the file system above which images are removed.
+    pub fn high_percent(&self) -> u8 {
+        self.high_percent
+    }
+
+    /// Percent of the file system down to which images are removed.
+    pub fn low_percent(&self) -> u8 {
+        self.low_percent
+    }
+
+    /// MiB of images above which some are removed.
+    pub fn limit_mb(&self) -> Option<u64> {
+        self.limit_mb
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for ImageCacheSpec {
+    fn default() -> Self {
+        Self { high_percent: 85, low_percent: 75, limit_mb: None }
+    }
+}
+
+impl Default for WrittenImageCache {
+    fn default() -> Self {
+        ImageCacheSpec::default().into()
+    }
+}
+
+impl TryFrom<WrittenImageCache> for ImageCacheSpec {
+    type Error = String;
+
+    fn try_from(written: WrittenImageCache) -> Result<Self, String> {
+        Self::new(written.high_percent, written.low_percent, written.limit_mb)
+    }
+}
+
+impl From<ImageCacheSpec> for WrittenImageCache {
+    fn from(spec: ImageCacheSpec) -> Self {
+        let ImageCacheSpec { high_percent, low_percent, limit_mb } = spec;
+        Self { high_percent, low_percent, limit_mb }
     }
 }
 
@@ -606,6 +704,30 @@ mod tests {
         let lines = identity_difference(&old, &other);
         assert!(lines.contains(&"agent.max_steps: 40 -> 7".to_owned()), "{lines:?}");
         assert!(lines.iter().any(|line| line.starts_with("model")), "{lines:?}");
+    }
+
+    #[test]
+    fn water_marks_that_contradict_each_other_are_refused() {
+        let read = |cache: &str| {
+            let text = format!(r#"{{"dataset": {{"path": "a"}}, "sandbox": {{"image_cache": {cache}}}}}"#);
+            serde_json::from_str::<RunSpec>(&text).map(|spec| spec.sandbox.image_cache)
+        };
+        assert_eq!(read("{}").unwrap(), ImageCacheSpec::default());
+        let cache = read(r#"{"high_percent": 60, "low_percent": 0, "limit_mb": 5}"#).unwrap();
+        assert_eq!((cache.high_percent(), cache.low_percent(), cache.limit_mb()), (60, 0, Some(5)));
+        for (written, wanted) in [
+            (r#"{"high_percent": 101}"#, "image_cache.high_percent is 101; it must be from 1 to 100"),
+            (r#"{"high_percent": 0}"#, "image_cache.high_percent is 0; it must be from 1 to 100"),
+            (
+                r#"{"high_percent": 70}"#,
+                "image_cache.low_percent is 75; it must be below high_percent: at most 69",
+            ),
+            (r#"{"limit_mb": 0}"#, "image_cache.limit_mb is 0; it must be at least 1"),
+            (r#"{"high": 70}"#, "unknown field `high`"),
+        ] {
+            let error = read(written).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{written}: {error}");
+        }
     }
 
     #[test]
