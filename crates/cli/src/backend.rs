@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use thresher_core::run_spec::{BackendName, PodsSpec};
+use thresher_core::run_spec::{BackendName, ImageCacheSpec, PodsSpec};
 use thresher_core::{RunId, exit_code};
 use thresher_sandbox::docker::{Docker, DockerOptions};
 use thresher_sandbox::embedded::{Embedded, EmbeddedOptions, Isolation, RegistryOptions};
 use thresher_sandbox::pods::{OlderGenerations, Pods, PodsOptions};
 use thresher_sandbox::process::{Process, ProcessOptions};
-use thresher_sandbox::{Backend, SandboxError, StartOptions};
+use thresher_sandbox::{Backend, SandboxError, StartOptions, WaterMarks};
 
 use crate::exit::Failure;
 use crate::job::Job;
@@ -81,6 +81,8 @@ async fn docker(job: &Job, cache: &Path, start: StartOptions) -> Result<Built, S
     let sandbox = &job.spec.sandbox;
     let options = DockerOptions {
         host: docker_host(),
+        index: cache.join("docker"),
+        marks: marks(&sandbox.image_cache),
         pull: sandbox.pull,
         registry_map: sandbox.registry_map.clone(),
         start,
@@ -100,6 +102,7 @@ async fn embedded(job: &Job, cache: &Path, start: StartOptions) -> Result<Built,
             insecure: sandbox.insecure_registries.clone(),
         }),
         isolation: Isolation::Best,
+        marks: marks(&sandbox.image_cache),
         start: start.clone(),
     };
     match Embedded::open(options).await {
@@ -109,6 +112,14 @@ async fn embedded(job: &Job, cache: &Path, start: StartOptions) -> Result<Built,
             process(cache, start)
         }
         Err(error) => Err(error),
+    }
+}
+
+fn marks(spec: &ImageCacheSpec) -> WaterMarks {
+    WaterMarks {
+        high_percent: spec.high_percent(),
+        low_percent: spec.low_percent(),
+        limit_bytes: spec.limit_mb().map(|limit| limit.saturating_mul(1 << 20)),
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! The daemon has to run on this machine: the guest is mounted from a folder of this machine.
 
+mod cache;
 mod container;
 mod cooldown;
 mod derive;
@@ -32,11 +33,15 @@ use bollard::container::AttachContainerResults;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{AttachContainerOptions, CreateContainerOptions};
 use rand::TryRng;
+use thresher_core::ImageCounts;
 use thresher_core::record::SandboxIdentity;
 use thresher_core::run_spec::{LimitsSpec, Network, PullPolicy};
 use thresher_core::task::ImageRef;
 
-use crate::{Backend, FileMode, Prepared, Sandbox, SandboxError, SandboxSpec, StartOptions, guest};
+use crate::{
+    Backend, FileMode, Prepared, Sandbox, SandboxError, SandboxSpec, StartOptions, WaterMarks, guest,
+};
+use cache::Cache;
 #[cfg(feature = "pods")]
 pub(crate) use container::CAPABILITIES;
 use container::{Applied, Common};
@@ -57,6 +62,11 @@ pub struct DockerOptions {
     pub host: Option<String>,
     /// Folder of this machine that the guest is installed in. The daemon must see it under the same path.
     pub guest_dir: PathBuf,
+    /// Folder for the index of what was pulled. Processes that share the daemon should share it: in it they see what the
+    /// others use.
+    pub index: PathBuf,
+    /// When images are removed that this or another process with the same index pulled or derived.
+    pub marks: WaterMarks,
     /// When images are pulled.
     pub pull: PullPolicy,
     /// Reference prefixes and what replaces them; the longest that fits counts.
@@ -74,11 +84,14 @@ pub struct DockerOptions {
 }
 
 impl DockerOptions {
-    /// The usual options: the usual socket, and the guest in `guest_dir`.
+    /// The usual options: the usual socket, and the guest in `guest_dir`, with the index below it.
     pub fn new(guest_dir: impl Into<PathBuf>) -> Self {
+        let guest_dir = guest_dir.into();
         Self {
             host: None,
-            guest_dir: guest_dir.into(),
+            index: guest_dir.join("images"),
+            guest_dir,
+            marks: WaterMarks::default(),
             pull: PullPolicy::Missing,
             registry_map: BTreeMap::new(),
             start: StartOptions::default(),
@@ -95,6 +108,7 @@ pub struct Docker {
     engine: Arc<Engine>,
     facts: Facts,
     images: Images,
+    cache: Arc<Cache>,
     common: Common,
     owner: Owner,
     watch: Arc<Watch>,
@@ -114,6 +128,8 @@ impl Docker {
         let DockerOptions {
             host,
             guest_dir,
+            index,
+            marks,
             pull,
             registry_map,
             start: StartOptions { run, incarnation },
@@ -132,9 +148,11 @@ impl Docker {
             run,
         };
         let watch = Arc::new(Watch::new(engine.socket.clone()));
+        let cache = Arc::new(Cache::open(&index, &facts.id, marks, facts.root_dir.clone())?);
         Ok(Self {
             removals: Arc::new(Removals::new(engine.clone(), watch.clone())),
-            images: Images::new(pull, registry_map, pull_stall, rate_limit_pause),
+            images: Images::new(cache.clone(), pull, registry_map, pull_stall, rate_limit_pause),
+            cache,
             applied: Mutex::default(),
             engine,
             facts,
@@ -226,16 +244,24 @@ impl Backend for Docker {
     }
 
     async fn derived(&self, base: &Prepared, key: &str) -> Result<Option<Prepared>, SandboxError> {
-        derive::lookup(&self.engine, base, key).await
+        derive::lookup(&self.engine, &self.cache, base, key).await
     }
 
     async fn derive(&self, sandbox: Sandbox, base: &Prepared, key: &str) -> Result<Prepared, SandboxError> {
-        let lock = self.images.lock(&derive::reference(base, key));
+        let reference = derive::reference(base, key);
+        let lock = self.images.lock(&reference);
         let _alone = lock.lock().await;
-        let derived = match derive::lookup(&self.engine, base, key).await? {
+        let (engine, cache) = (&self.engine, &self.cache);
+        let alone = cache.alone(&reference).await?;
+        let derived = match derive::lookup(engine, cache, base, key).await? {
             Some(first) => first,
-            None => derive::commit(&self.engine, sandbox.handle(), base, key).await?,
+            None => {
+                let made = derive::commit(engine, cache, sandbox.handle(), base, key).await?;
+                cache.keep_marks(engine).await;
+                made
+            }
         };
+        alone.forget();
         sandbox.close().await?;
         Ok(derived)
     }
@@ -248,7 +274,7 @@ impl Backend for Docker {
         self.run(&mut held, life).await?;
         let output = GuestOutput::new(streams.output, held.id.clone());
         let attached = Sandbox::attach(output, streams.input, identity, Box::new(held)).await?;
-        let mut sandbox = attached.with_workdir(&spec.workdir);
+        let mut sandbox = attached.with_workdir(&spec.workdir).with_lease(spec.prepared.lease.clone());
         if spec.network == Network::None {
             write_hosts(&mut sandbox).await?;
         }
@@ -261,6 +287,10 @@ impl Backend for Docker {
 
     async fn settle(&self) {
         self.removals.settle().await;
+    }
+
+    fn image_counts(&self) -> ImageCounts {
+        self.cache.meter.counts()
     }
 
     async fn reap(&self) -> Result<usize, SandboxError> {

@@ -38,11 +38,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
+use thresher_core::ImageCounts;
 use thresher_core::task::ImageRef;
 use thresher_guest::launch::Users;
-use tokio::sync::OnceCell;
 
-use crate::{Backend, Prepared, Sandbox, SandboxError, SandboxSpec, StartOptions, guest};
+use crate::image_cache::Need;
+use crate::{Backend, Lease, Prepared, Sandbox, SandboxError, SandboxSpec, StartOptions, WaterMarks, guest};
+use archive::StoredImage;
 use cgroup::Cgroups;
 use host_view::HostView;
 use images::Images;
@@ -55,7 +57,7 @@ pub use probe::{ProbeReport, probe};
 pub use registry::RegistryOptions;
 use registry::{Pulled, Registry};
 use running::{Hold, Running};
-use store::{Record, Store};
+use store::{Added, Record, Store};
 
 /// Handle of the machine's own programs, without layers.
 const HOST: &str = "host";
@@ -83,6 +85,8 @@ pub struct EmbeddedOptions {
     pub registry: Option<RegistryOptions>,
     /// Which namespaces.
     pub isolation: Isolation,
+    /// When images are removed from the data folder.
+    pub marks: WaterMarks,
     /// Run and process that the sandboxes belong to.
     pub start: StartOptions,
 }
@@ -96,8 +100,8 @@ pub struct Embedded {
     registry: Option<Registry>,
     /// Why no image can be run, where none can.
     no_images: Option<String>,
-    /// One preparation per image.
-    prepared: Mutex<HashMap<String, Arc<OnceCell<Prepared>>>>,
+    /// One preparation per image at a time; then what came of it, without a lease.
+    prepared: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Prepared>>>>>,
     records: Mutex<HashMap<String, Record>>,
     /// Launchers by name, for [`Backend::derive`].
     running: Mutex<HashMap<String, Weak<Running>>>,
@@ -113,11 +117,16 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    fn open(data: &Path, live: Arc<Live>, mounter: Mounter) -> Result<Arc<Self>, SandboxError> {
+    fn open(
+        data: &Path,
+        live: Arc<Live>,
+        mounter: Mounter,
+        marks: WaterMarks,
+    ) -> Result<Arc<Self>, SandboxError> {
         let data = data.canonicalize().map_err(|error| os(&format!("open {}", data.display()), error))?;
         let guest = guest::install(&data.join("guest")).map_err(|error| os("install the guest", error))?;
-        let store =
-            Store::open(&data, live.clone(), mounter).map_err(|error| os("open the layer store", error))?;
+        let store = Store::open(&data, live.clone(), mounter, marks)
+            .map_err(|error| os("open the layer store", error))?;
         Ok(Arc::new(Self { data, guest, live, store: Arc::new(store) }))
     }
 }
@@ -128,13 +137,13 @@ impl Embedded {
     /// # Errors
     /// [`SandboxError::Unsupported`] with cause and remedy where the isolation cannot be had.
     pub async fn open(options: EmbeddedOptions) -> Result<Self, SandboxError> {
-        let EmbeddedOptions { data, images, registry, isolation, start } = options;
+        let EmbeddedOptions { data, images, registry, isolation, marks, start } = options;
         let incarnation = start.incarnation;
         let claimed = std::fs::create_dir_all(&data).and_then(|()| Live::claim(&data, &incarnation));
         let live = Arc::new(claimed.map_err(|error| os(&format!("claim {}", data.display()), error))?);
         let (report, cgroups) = probe::probe_with(&data, &live).await?;
         let variant = report.variant(isolation)?;
-        let parts = Parts::open(&data, live, Mounter::of(variant.users))?;
+        let parts = Parts::open(&data, live, Mounter::of(variant.users), marks)?;
         // As a user, the cgroups of root are of no use: only what was tried counts.
         let cgroups = cgroups.filter(|_| variant.users == Users::Host || report.root.is_err());
         let no_images = report.images(variant.users).err();
@@ -187,31 +196,108 @@ impl Embedded {
         if let Some(why) = &self.no_images {
             return Err(SandboxError::Unsupported(format!("image {reference} cannot be run: {why}")));
         }
-        let (images, store, name) = (self.images.clone(), self.parts.store.clone(), reference.to_owned());
-        let data = self.parts.data.clone();
-        let found = blocking(move || images.find(&name)).await;
-        let (image, pulled) = match (found, &self.registry) {
-            (Err(SandboxError::NoImage { .. }), Some(registry)) => {
-                let pulled = registry.fetch(reference).await?;
-                (pulled.image.clone(), Some(pulled))
-            }
-            (found, _) => (found?, None),
-        };
-        let name = reference.to_owned();
-        let (handle, record, unpacked_bytes) =
-            blocking(move || store.add_image(&image).map_err(|error| image_error(&data, &name, error)))
-                .await?;
-        let pulled_bytes = pulled.as_ref().map_or(unpacked_bytes, |pulled| pulled.bytes);
+        let (image, pulled) = self.find(reference).await?;
+        let mut added = self.add(reference, &image).await;
+        if let Err(SandboxError::DiskFull(why)) = &added
+            && self.found_room(why).await
+        {
+            added = self.add(reference, &image).await;
+        }
         pulled.iter().for_each(Pulled::forget_layers);
+        let Added { handle, record, unpacked, lease } = added?;
+        let pulled_bytes = pulled.map_or(unpacked, |pulled| pulled.bytes);
+        let meter = &self.parts.store.meter;
+        if pulled_bytes == 0 && unpacked == 0 {
+            meter.hit()
+        } else {
+            meter.pulled(pulled_bytes)
+        }
+        if unpacked > 0 {
+            self.keep_marks().await;
+        }
         let prepared = Prepared {
             image: ImageRef::Registry(reference.to_owned()),
             digest: record.digest.clone(),
             handle: handle.clone(),
             env: record.env.clone(),
             pulled_bytes,
+            lease,
         };
         self.remember(handle, record);
         Ok(prepared)
+    }
+
+    /// The image in the caller's folder, else as the registry has it.
+    async fn find(&self, reference: &str) -> Result<(StoredImage, Option<Pulled>), SandboxError> {
+        let (images, name) = (self.images.clone(), reference.to_owned());
+        let found = blocking(move || images.find(&name)).await;
+        let (Err(SandboxError::NoImage { .. }), Some(registry)) = (&found, &self.registry) else {
+            return Ok((found?, None));
+        };
+        self.keep_marks().await;
+        let mut pulled = registry.fetch(reference).await;
+        if let Err(SandboxError::DiskFull(why)) = &pulled
+            && self.found_room(why).await
+        {
+            pulled = registry.fetch(reference).await;
+        }
+        pulled.map(|pulled| (pulled.image.clone(), Some(pulled)))
+    }
+
+    async fn add(&self, reference: &str, image: &StoredImage) -> Result<Added, SandboxError> {
+        let (store, data) = (self.parts.store.clone(), self.parts.data.clone());
+        let (name, image) = (reference.to_owned(), image.clone());
+        blocking(move || store.add_image(&image).map_err(|error| image_error(&data, &name, error))).await
+    }
+
+    /// Keeps what a sandbox wrote as a layer over `base`.
+    async fn keep(
+        &self,
+        handle: &str,
+        base: &Prepared,
+        under: Record,
+        written: &Path,
+    ) -> Result<(Record, Lease), SandboxError> {
+        let (store, data) = (self.parts.store.clone(), self.parts.data.clone());
+        let (handle, base, written) = (handle.to_owned(), base.handle.clone(), written.to_owned());
+        let kept = blocking(move || {
+            let kept = store.add_derived(&handle, (&base, under), &written);
+            kept.map_err(|error| layer_error(&data, "keep a derived layer", error))
+        });
+        kept.await
+    }
+
+    /// Removes what is above the water marks.
+    async fn keep_marks(&self) {
+        self.make_room(Need::Growth).await;
+    }
+
+    /// Whether images could be removed after something failed for want of room: then it is worth another try.
+    async fn found_room(&self, why: &str) -> bool {
+        let removed = self.make_room(Need::Failure).await;
+        tracing::info!(removed, why, "the disk is full");
+        removed > 0
+    }
+
+    async fn make_room(&self, need: Need) -> u64 {
+        let store = self.parts.store.clone();
+        let room = blocking(move || store.make_room(need).map_err(|error| os("remove images", error)));
+        room.await.unwrap_or_else(|error| {
+            tracing::warn!(error = crate::error::chain(&error), "no room was made");
+            0
+        })
+    }
+
+    /// What an earlier preparation found, if it is still there.
+    async fn still_there(&self, known: &Prepared) -> Result<Option<Prepared>, SandboxError> {
+        let Some((record, lease)) = self.lease(&known.handle).await? else { return Ok(None) };
+        self.remember(known.handle.clone(), record);
+        Ok(Some(Prepared { lease, ..known.clone() }))
+    }
+
+    async fn lease(&self, handle: &str) -> Result<Option<(Record, Lease)>, SandboxError> {
+        let (store, handle) = (self.parts.store.clone(), handle.to_owned());
+        blocking(move || store.lease(&handle).map_err(|error| os("lease an image", error))).await
     }
 
     fn remember(&self, handle: String, record: Record) {
@@ -226,7 +312,12 @@ impl Embedded {
         }
         drop(records);
         if prepared.handle == HOST {
-            return Ok(Record { layers: Vec::new(), digest: String::new(), env: BTreeMap::new() });
+            return Ok(Record {
+                layers: Vec::new(),
+                digest: String::new(),
+                env: BTreeMap::new(),
+                base: None,
+            });
         }
         let missing = || SandboxError::NoImage {
             image: prepared.image.to_string(),
@@ -250,7 +341,7 @@ impl Embedded {
         match Sandbox::attach(stream.output, stream.input, identity, Box::new(hold)).await {
             Ok(sandbox) => {
                 self.note(name, &running);
-                Ok(sandbox.with_workdir(&spec.workdir))
+                Ok(sandbox.with_workdir(&spec.workdir).with_lease(spec.prepared.lease.clone()))
             }
             Err(error) => Err(running.failure().await.unwrap_or(error)),
         }
@@ -275,40 +366,50 @@ impl Backend for Embedded {
         let ImageRef::Registry(reference) = image else {
             let env = BTreeMap::new();
             let (image, handle) = (ImageRef::Host, HOST.to_owned());
-            return Ok(Prepared { image, digest: String::new(), handle, env, pulled_bytes: 0 });
+            let (digest, lease) = (String::new(), Lease::default());
+            return Ok(Prepared { image, digest, handle, env, pulled_bytes: 0, lease });
         };
-        let cell = {
+        let slot = {
             let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
             prepared.entry(reference.clone()).or_default().clone()
         };
-        if let Some(ready) = cell.get() {
-            return Ok(Prepared { pulled_bytes: 0, ..ready.clone() });
+        let mut slot = slot.lock().await;
+        if let Some(known) = &*slot
+            && let Some(prepared) = self.still_there(known).await?
+        {
+            self.parts.store.meter.hit();
+            return Ok(prepared);
         }
-        cell.get_or_try_init(|| self.unpack(reference)).await.cloned()
+        let prepared = self.unpack(reference).await?;
+        *slot = Some(Prepared { lease: Lease::default(), pulled_bytes: 0, ..prepared.clone() });
+        Ok(prepared)
     }
 
     async fn derived(&self, base: &Prepared, key: &str) -> Result<Option<Prepared>, SandboxError> {
         let handle = derived_handle(base, key);
-        let Some(record) = self.parts.store.record(&handle) else { return Ok(None) };
+        let Some((record, lease)) = self.lease(&handle).await? else { return Ok(None) };
         self.remember(handle.clone(), record);
-        Ok(Some(Prepared { handle, pulled_bytes: 0, ..base.clone() }))
+        let lease = base.lease.and(&lease);
+        Ok(Some(Prepared { handle, pulled_bytes: 0, lease, ..base.clone() }))
     }
 
     async fn derive(&self, sandbox: Sandbox, base: &Prepared, key: &str) -> Result<Prepared, SandboxError> {
         let running = self.find_running(&sandbox)?;
         let record = self.record(base)?;
         let written = running.hold().await?;
-        let (handle, store) = (derived_handle(base, key), self.parts.store.clone());
-        let (name, data) = (handle.clone(), self.parts.data.clone());
-        let kept = blocking(move || {
-            store
-                .add_derived(&name, record, &written)
-                .map_err(|error| layer_error(&data, "keep a derived layer", error))
-        });
-        let kept = kept.await;
+        let handle = derived_handle(base, key);
+        let mut kept = self.keep(&handle, base, record.clone(), &written).await;
+        if let Err(SandboxError::DiskFull(why)) = &kept
+            && self.found_room(why).await
+        {
+            kept = self.keep(&handle, base, record, &written).await;
+        }
         sandbox.close().await?;
-        self.remember(handle.clone(), kept?);
-        Ok(Prepared { handle, pulled_bytes: 0, ..base.clone() })
+        let (record, lease) = kept?;
+        self.keep_marks().await;
+        self.remember(handle.clone(), record);
+        let lease = base.lease.and(&lease);
+        Ok(Prepared { handle, pulled_bytes: 0, lease, ..base.clone() })
     }
 
     async fn start(&self, spec: &SandboxSpec) -> Result<Sandbox, SandboxError> {
@@ -319,6 +420,10 @@ impl Backend for Embedded {
         let full = node::full_disk(&self.parts.data);
         // Without a limit of its own the code inside could have used the memory up.
         full.or_else(|| self.cgroups.as_ref().and_then(|_| node::exhausted_memory()))
+    }
+
+    fn image_counts(&self) -> ImageCounts {
+        self.parts.store.meter.counts()
     }
 
     async fn reap(&self) -> Result<usize, SandboxError> {

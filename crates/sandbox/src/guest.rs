@@ -23,6 +23,7 @@ use thresher_guest::{Answer, CommandBody, Operation, PROTOCOL_VERSION, WriteMode
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::SandboxError;
+use crate::image_cache::Lease;
 use crate::spec::{
     Command, CommandOutput, DirEntry, EntryKind, FileMode, SearchHit, SearchQuery, SnapshotEntry, Streams,
 };
@@ -68,6 +69,8 @@ pub struct Sandbox {
     workdir: String,
     defaults: BTreeMap<String, String>,
     teardown: Box<dyn Teardown>,
+    /// Of what it was started from.
+    lease: Lease,
 }
 
 impl std::fmt::Debug for Sandbox {
@@ -101,7 +104,7 @@ impl Sandbox {
         match hello(&mut connection).await {
             Ok(()) => {
                 let (workdir, defaults) = (String::from("/"), BTreeMap::new());
-                Ok(Self { connection, identity, workdir, defaults, teardown })
+                Ok(Self { connection, identity, workdir, defaults, teardown, lease: Lease::default() })
             }
             Err(error) => {
                 drop(connection);
@@ -122,6 +125,11 @@ impl Sandbox {
     pub(crate) fn with_workdir(self, workdir: &str) -> Self {
         let workdir = if workdir.is_empty() { "/" } else { workdir };
         Self { workdir: workdir.to_owned(), ..self }
+    }
+
+    /// Keeps what it was started from on the node until it ends.
+    pub(crate) fn with_lease(self, lease: Lease) -> Self {
+        Self { lease, ..self }
     }
 
     /// Adds variables that commands get where they do not set them themselves.
@@ -318,10 +326,12 @@ impl Sandbox {
 
     /// Ends the sandbox at once; nothing inside is asked.
     pub async fn close(self) -> Result<(), SandboxError> {
-        let Self { connection, identity: _, workdir: _, defaults: _, teardown } = self;
+        let Self { connection, identity: _, workdir: _, defaults: _, teardown, lease } = self;
         // The end of the stream alone makes the guest end everything inside.
         drop(connection);
-        teardown.end().await
+        let ended = teardown.end().await;
+        drop(lease);
+        ended
     }
 }
 

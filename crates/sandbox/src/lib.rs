@@ -14,6 +14,7 @@
 
 mod error;
 mod guest;
+mod image_cache;
 mod spec;
 
 #[cfg(feature = "conformance")]
@@ -26,12 +27,14 @@ pub mod process;
 
 pub use error::SandboxError;
 pub use guest::Sandbox;
+pub use image_cache::{Lease, WaterMarks};
 pub use spec::{
     Command, CommandEnd, CommandOutput, DirEntry, EntryKind, FileMode, Prepared, SandboxSpec, SearchHit,
     SearchQuery, SnapshotEntry, StartOptions, Streams,
 };
 
 use async_trait::async_trait;
+use thresher_core::ImageCounts;
 use thresher_core::task::ImageRef;
 
 /// Starts sandboxes. Implementations: [`docker::Docker`], [`embedded::Embedded`], [`process::Process`], and with the
@@ -40,7 +43,8 @@ use thresher_core::task::ImageRef;
 pub trait Backend: Send + Sync {
     /// Makes the image usable on this node: resolves it to a digest and pulls or unpacks it if it is missing.
     ///
-    /// One preparation per image and node runs at a time; a second caller waits for the first.
+    /// One preparation per image and node runs at a time; a second caller, also in another process, waits for the first.
+    /// The image stays for as long as the answer's [`Prepared::lease`].
     async fn prepare(&self, image: &ImageRef) -> Result<Prepared, SandboxError>;
 
     /// Makes exactly that content of `image` usable which `digest` names, whatever the reference stands for now: what
@@ -86,6 +90,11 @@ pub trait Backend: Send + Sync {
 
     /// Waits until everything that closed sandboxes left behind is gone, where closing returns earlier.
     async fn settle(&self) {}
+
+    /// What became of images in this process, where this backend keeps them; else nothing.
+    fn image_counts(&self) -> ImageCounts {
+        ImageCounts::default()
+    }
 
     /// Removes what earlier, dead runners left on this machine, and never what belongs to a live one. Returns how
     /// many things were removed.

@@ -27,7 +27,7 @@ use crate::embedded::launcher::{Launcher, os};
 use crate::embedded::live::Live;
 use crate::embedded::{blocking, node, plan};
 use crate::guest::Teardown;
-use crate::{Backend, Prepared, Sandbox, SandboxError, SandboxSpec, StartOptions, guest};
+use crate::{Backend, Lease, Prepared, Sandbox, SandboxError, SandboxSpec, StartOptions, guest};
 use folder::Folder;
 
 /// Folder of all sandboxes' folders, below the data folder.
@@ -90,6 +90,7 @@ impl Backend for Process {
                 handle: String::new(),
                 env: BTreeMap::new(),
                 pulled_bytes: 0,
+                lease: Lease::default(),
             }),
             ImageRef::Registry(reference) => Err(SandboxError::Unsupported(format!(
                 "image {reference} needs a root file system of its own: use the docker or the embedded backend"

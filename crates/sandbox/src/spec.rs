@@ -7,6 +7,8 @@ use bytes::Bytes;
 use thresher_core::run_spec::{LimitsSpec, Network};
 use thresher_core::task::ImageRef;
 
+use crate::image_cache::Lease;
+
 /// An image that is ready on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prepared {
@@ -20,6 +22,8 @@ pub struct Prepared {
     pub env: BTreeMap<String, String>,
     /// Bytes that had to be pulled or unpacked for it; 0 if it was there.
     pub pulled_bytes: u64,
+    /// What keeps it on the node. Sandboxes that are started from it have their own copy.
+    pub lease: Lease,
 }
 
 /// The same repository's content of this digest.

@@ -26,7 +26,7 @@ use thresher_core::run_spec::{Network, PullPolicy};
 use thresher_core::task::ImageRef;
 use thresher_sandbox::conformance::{self, Verdict};
 use thresher_sandbox::docker::{Docker, DockerOptions};
-use thresher_sandbox::{Backend, Command, FileMode, Sandbox, SandboxError, SandboxSpec};
+use thresher_sandbox::{Backend, Command, FileMode, Sandbox, SandboxError, SandboxSpec, WaterMarks};
 
 use file_system::tiny_file_system;
 use private_daemon::PrivateDaemon;
@@ -272,6 +272,86 @@ async fn a_locked_image_stays_what_it_was_when_its_tag_moves() {
     assert!(matches!(&error, SandboxError::NoImage { message, .. } if message.contains(&absent)), "{error}");
     remove_image(&client, &old.handle).await;
     remove_image(&client, &new.handle).await;
+}
+
+/// A megabyte that compresses badly, different for every seed.
+fn noise(seed: u64) -> Vec<u8> {
+    (0..131_072u64)
+        .flat_map(|n| (n ^ seed.rotate_left(20)).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
+        .collect()
+}
+
+#[tokio::test]
+async fn images_that_nobody_uses_go_for_others_and_only_our_own() {
+    let Some(client) = rig::daemon().await else { return };
+    let Some(registry) = Registry::start().await else { return };
+    let named = |number: u64| format!("{}/team/cached:{number}", registry.address);
+    for number in 1..=3 {
+        push(&client, &named(number), &noise(u64::from(registry.address.port()) << 8 | number)).await;
+    }
+    let theirs = named(4);
+    import(&client, &theirs, tiny_file_system(&noise(4)), &[]).await;
+    let index = tempfile::tempdir().unwrap();
+    let marks = WaterMarks { high_percent: 100, low_percent: 90, limit_bytes: Some(2_500_000) };
+    let options = || DockerOptions { index: index.path().to_owned(), marks, ..rig::options() };
+    // Two backends are as two processes: each has locks of its own.
+    let (one, other) = (Docker::connect(options()).await.unwrap(), Docker::connect(options()).await.unwrap());
+    let prepare = async |backend: &Docker, name: &str| backend.prepare(&registry_image(name)).await.unwrap();
+    let is_there = async |name: &str| client.inspect_image(name).await.is_ok();
+
+    drop(prepare(&one, &theirs).await);
+    let first = prepare(&one, &named(1)).await;
+    drop(prepare(&one, &named(2)).await);
+    let third = prepare(&other, &named(3)).await;
+    assert!(!is_there(&named(2)).await, "the first is older, and in use by another process");
+    assert!(is_there(&named(1)).await && is_there(&named(3)).await && is_there(&theirs).await);
+    let counts = other.image_counts();
+    assert_eq!((counts.hits, counts.pulls, counts.evictions), (0, 1, 1));
+    assert!(counts.freed_bytes > 1_000_000 && counts.pulled_bytes > 1_000_000, "{counts:?}");
+    let counts = one.image_counts();
+    assert_eq!((counts.hits, counts.pulls, counts.evictions), (1, 2, 0), "that of a person is a hit");
+
+    // A container that is not ours: only the daemon knows that the image is in use.
+    let body = ContainerCreateBody {
+        image: Some(first.handle.clone()),
+        cmd: Some(vec!["/none".into()]),
+        ..Default::default()
+    };
+    let container = client.create_container(None::<CreateContainerOptions>, body).await.unwrap().id;
+    drop(first);
+    let second = prepare(&one, &named(2)).await;
+    assert!(second.pulled_bytes > 0, "it was removed");
+    assert!(is_there(&named(1)).await && is_there(&named(3)).await, "all are in use");
+    remove_container(&client, &container).await;
+    drop((second, third));
+    drop(prepare(&one, &named(1)).await);
+    let again = prepare(&other, &named(1)).await;
+    assert_eq!(again.pulled_bytes, 0);
+    let fourth = format!("{}/team/other:1", registry.address);
+    push(&client, &fourth, &noise(u64::from(registry.address.port()) << 8 | 5)).await;
+    drop(prepare(&other, &fourth).await);
+    assert!(is_there(&named(1)).await && is_there(&theirs).await);
+    assert!(!is_there(&named(2)).await && !is_there(&named(3)).await, "down to the low mark");
+    for name in [named(1), theirs, fourth] {
+        remove_image(&client, &name).await;
+    }
+}
+
+#[tokio::test]
+async fn what_two_processes_want_is_pulled_once() {
+    let Some(client) = rig::daemon().await else { return };
+    let Some(registry) = Registry::start().await else { return };
+    let name = format!("{}/team/once:1", registry.address);
+    push(&client, &name, &noise(u64::from(registry.address.port()) << 8 | 9)).await;
+    let index = tempfile::tempdir().unwrap();
+    let options = || DockerOptions { index: index.path().to_owned(), ..rig::options() };
+    let (one, other) = (Docker::connect(options()).await.unwrap(), Docker::connect(options()).await.unwrap());
+    let image = registry_image(&name);
+    let (a, b) = tokio::try_join!(one.prepare(&image), other.prepare(&image)).unwrap();
+    assert!((a.pulled_bytes == 0) != (b.pulled_bytes == 0), "{a:?} {b:?}");
+    let counts = one.image_counts() + other.image_counts();
+    assert_eq!((counts.hits, counts.pulls), (1, 1));
+    remove_image(&client, &name).await;
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use std::time::Instant;
 use thresher_core::run_spec::{LimitsSpec, Network, PullPolicy};
 use thresher_core::task::ImageRef;
 use thresher_sandbox::embedded::{Embedded, EmbeddedOptions, Isolation, RegistryOptions, probe};
-use thresher_sandbox::{Backend, Prepared, SandboxError, SandboxSpec, StartOptions};
+use thresher_sandbox::{Backend, Prepared, SandboxError, SandboxSpec, StartOptions, WaterMarks};
 
 use registry::{Refusing, Registry};
 
@@ -288,6 +288,121 @@ async fn runs_the_small_image(backend: &Embedded) {
     }
 }
 
+/// Backends over one data folder with this limit, each with locks of its own, as two processes have them.
+async fn two_over(data: &Path, images: &Path, marks: WaterMarks) -> Option<[Embedded; 2]> {
+    let open = async |incarnation: &str| {
+        let start = StartOptions { incarnation: incarnation.into(), ..rig::start_options() };
+        let images = Some(images.to_owned());
+        Embedded::open(EmbeddedOptions { images, marks, start, ..options(data, Isolation::Root) }).await
+    };
+    match (open("one").await, open("other").await) {
+        (Ok(one), Ok(other)) => Some([one, other]),
+        (Err(error), _) | (_, Err(error)) => {
+            println!("skipped: {error}");
+            None
+        }
+    }
+}
+
+const EXTRA: usize = 4 << 20;
+
+#[tokio::test]
+async fn images_that_nobody_uses_go_for_others() {
+    let (data, images) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let sizes = ["a", "b", "c"].map(|name| image::write_larger(images.path(), name, EXTRA));
+    let (_, shared) = sizes[0];
+    // What they share counts once, and there is room for two of what they do not.
+    let limit = shared + 5 * EXTRA as u64 / 2;
+    let marks = WaterMarks { high_percent: 100, low_percent: 99, limit_bytes: Some(limit) };
+    let Some([one, other]) = two_over(data.path(), images.path(), marks).await else { return };
+    let prepare = async |backend: &Embedded, name: &str| {
+        backend.prepare(&ImageRef::Registry(name.into())).await.unwrap()
+    };
+
+    let a = prepare(&one, "a").await;
+    let mut sandbox = one.start(&spec(a)).await.unwrap();
+    drop(prepare(&one, "b").await);
+    let c = prepare(&other, "c").await;
+    let counts = other.image_counts();
+    assert_eq!((counts.hits, counts.pulls, counts.evictions), (0, 1, 1), "b goes: a is older, and in use");
+    assert!(counts.freed_bytes >= EXTRA as u64 && counts.freed_bytes < shared, "{counts:?}");
+    assert_eq!(says(&mut sandbox, "read -N 3 -r word < /extra; echo $word").await, "aaa");
+    assert!(prepare(&other, "a").await.pulled_bytes == 0);
+    let b = prepare(&one, "b").await;
+    assert!(b.pulled_bytes >= EXTRA as u64, "it was gone");
+    assert_eq!(one.image_counts().evictions, 0, "all are in use");
+
+    // What is derived is used with its base, and a base for as long as what was derived from it.
+    let derived = one.derive(one.start(&spec(c.clone())).await.unwrap(), &c, "key").await.unwrap();
+    drop((b, c));
+    sandbox.close().await.unwrap();
+    drop(prepare(&other, "b").await);
+    drop(prepare(&other, "a").await);
+    let mut derived = one.start(&spec(derived)).await.unwrap();
+    assert_eq!(says(&mut derived, "read -N 3 -r word < /extra; echo $word").await, "ccc");
+    derived.close().await.unwrap();
+    assert!(names(&data.path().join("tmp")).is_empty());
+}
+
+/// A small file system of its own on memory, unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None`, said, where this process may not mount.
+    fn mount(bytes: u64) -> Option<Self> {
+        let disk = Self(tempfile::tempdir().unwrap());
+        disk.mount_with(&format!("size={bytes}"), "none").then_some(disk)
+    }
+
+    fn resize(&self, bytes: u64) {
+        assert!(self.mount_with(&format!("remount,size={bytes}"), "none"));
+    }
+
+    fn mount_with(&self, options: &str, source: &str) -> bool {
+        let mut mount = std::process::Command::new("mount");
+        let done = mount.args(["-t", "tmpfs", "-o", options, source]).arg(self.0.path()).status();
+        let done = done.is_ok_and(|status| status.success());
+        if !done {
+            println!("skipped: no file system can be mounted");
+        }
+        done
+    }
+
+    fn used(&self) -> u64 {
+        let stat = rustix::fs::statvfs(self.0.path()).unwrap();
+        (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        std::process::Command::new("umount").arg("-l").arg(self.0.path()).status().ok();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_gets_room_before_it_is_a_fault() {
+    let images = tempfile::tempdir().unwrap();
+    let sizes = ["a", "b", "c"].map(|name| image::write_larger(images.path(), name, EXTRA));
+    let Some(disk) = SmallDisk::mount(8 * sizes[0].0) else { return };
+    // Marks that are never passed: only a failure makes room.
+    let marks = WaterMarks { high_percent: 100, low_percent: 99, limit_bytes: None };
+    let Some([one, other]) = two_over(disk.0.path(), images.path(), marks).await else { return };
+    let prepare =
+        async |backend: &Embedded, name: &str| backend.prepare(&ImageRef::Registry(name.into())).await;
+    let a = prepare(&one, "a").await.unwrap();
+    let b = prepare(&one, "b").await.unwrap();
+    disk.resize(disk.used() + EXTRA as u64 / 2);
+    let error = prepare(&other, "c").await.unwrap_err();
+    assert!(matches!(error, SandboxError::DiskFull(_)), "nothing may go: {error}");
+    assert!(names(&disk.0.path().join("tmp")).is_empty());
+    drop(a);
+    let c = prepare(&other, "c").await.unwrap();
+    assert_eq!((other.image_counts().evictions, other.image_counts().pulls), (1, 1));
+    drop((b, c));
+    assert!(prepare(&one, "a").await.unwrap().pulled_bytes > 0, "it went for c");
+}
+
 /// Puts the small image into a registry and returns its reference there.
 async fn push(registry: &Registry) -> String {
     let reference = format!("{}/team/small:1", registry.address);
@@ -324,7 +439,12 @@ async fn an_image_that_is_not_here_is_pulled_once() {
     };
     let pushed = push(&registry).await;
     let named = ImageRef::Registry(pushed.replace(&address, "upstream.example"));
-    let prepared = backend.prepare(&named).await.unwrap();
+    let other = open(PullPolicy::Missing).await.unwrap();
+    let (prepared, again) = tokio::try_join!(backend.prepare(&named), other.prepare(&named)).unwrap();
+    let (prepared, again) = if again.pulled_bytes > 0 { (again, prepared) } else { (prepared, again) };
+    assert_eq!(again.pulled_bytes, 0, "the second process waited for the first");
+    let counts = backend.image_counts() + other.image_counts();
+    assert_eq!((counts.hits, counts.pulls, counts.pulled_bytes), (1, 1, prepared.pulled_bytes));
     assert!(prepared.pulled_bytes > 1 << 20 && prepared.digest.starts_with("sha256:"), "{prepared:?}");
     assert_eq!(prepared.env["FLAVOUR"], "small");
     let mut sandbox = backend.start(&spec(prepared.clone())).await.unwrap();

@@ -100,6 +100,7 @@ async fn namespaces(cache: &Path) -> Vec<Check> {
 async fn docker(cache: &Path) -> Check {
     let options = DockerOptions {
         host: docker_host(),
+        index: cache.join("docker"),
         call_deadline: Duration::from_secs(10),
         ..DockerOptions::new(cache.join("guest"))
     };

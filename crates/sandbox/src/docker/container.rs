@@ -241,6 +241,7 @@ mod tests {
                 handle: "sha256:id".into(),
                 env: BTreeMap::new(),
                 pulled_bytes: 0,
+                lease: Default::default(),
             },
             workdir: "/testbed".into(),
             network,
@@ -283,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_was_applied_is_read_back_not_assumed() {
-        let facts = Facts { cgroup_version: Some(2), kernel: "6".into(), root_dir: None };
+        let facts = Facts { id: String::new(), cgroup_version: Some(2), kernel: "6".into(), root_dir: None };
         let container = ContainerInspectResponse {
             host_config: Some(HostConfig {
                 cap_add: Some(vec!["CAP_KILL".into(), "CHOWN".into()]),

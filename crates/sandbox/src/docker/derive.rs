@@ -7,10 +7,11 @@ use bollard::models::{ContainerConfig, ImageConfig, ImageInspect};
 use bollard::query_parameters::{CommitContainerOptions, RemoveImageOptions, TagImageOptions};
 use sha2::{Digest, Sha256};
 
+use super::cache::Cache;
 use super::container::OWNER_LABEL;
 use super::engine::Engine;
-use super::image::{find, inspect};
-use crate::{Prepared, SandboxError};
+use super::image::{find, inspect, leased};
+use crate::{Lease, Prepared, SandboxError};
 
 /// Local repository of derived images.
 const REPOSITORY: &str = "thresher-derived";
@@ -34,16 +35,23 @@ pub(super) fn reference(base: &Prepared, key: &str) -> String {
 /// Looks a derived image up.
 pub(super) async fn lookup(
     engine: &Engine,
+    cache: &Cache,
     base: &Prepared,
     key: &str,
 ) -> Result<Option<Prepared>, SandboxError> {
-    let found = find(engine, &reference(base, key)).await?;
-    Ok(found.map(|ready| Prepared { handle: ready.id, pulled_bytes: 0, ..base.clone() }))
+    let Some(found) = find(engine, &reference(base, key)).await? else { return Ok(None) };
+    let found = leased(engine, cache, found).await?;
+    Ok(found.map(|(ready, lease)| of(base, ready.id, &lease)))
+}
+
+fn of(base: &Prepared, id: String, lease: &Lease) -> Prepared {
+    Prepared { handle: id, pulled_bytes: 0, lease: base.lease.and(lease), ..base.clone() }
 }
 
 /// Makes an image of the running `container` and tags it, unless another was faster: then that one counts.
 pub(super) async fn commit(
     engine: &Engine,
+    cache: &Cache,
     container: &str,
     base: &Prepared,
     key: &str,
@@ -52,17 +60,36 @@ pub(super) async fn commit(
         || SandboxError::NoImage { image: base.image.to_string(), message: "removed during set-up".into() };
     let image = inspect(engine, &base.handle).await?.ok_or_else(missing)?;
     // Without a tag at first: the commit call would move an existing one.
-    let options =
-        CommitContainerOptions { container: Some(container.to_owned()), pause: true, ..Default::default() };
-    let call = engine.api.commit_container(options, config(&image, base, key));
-    let made =
-        engine.call_within(COMMIT_DEADLINE, call).await.map_err(|error| engine.error("commit", error))?;
-    if let Some(first) = lookup(engine, base, key).await? {
-        discard(engine, &made.id).await;
+    let mut made = commit_once(engine, container, config(&image, base, key)).await;
+    if let Err(SandboxError::DiskFull(why)) = &made
+        && cache.found_room(engine, why).await
+    {
+        made = commit_once(engine, container, config(&image, base, key)).await;
+    }
+    let made = made?;
+    let (lease, _) = cache.lease(&made).await?;
+    if let Some(first) = lookup(engine, cache, base, key).await? {
+        discard(engine, &made).await;
         return Ok(first);
     }
-    tag(engine, &made.id, &reference(base, key)).await?;
-    Ok(Prepared { handle: made.id, pulled_bytes: 0, ..base.clone() })
+    let reference = reference(base, key);
+    cache.note(&reference, None)?;
+    tag(engine, &made, &reference).await?;
+    cache.note(&reference, Some(&made))?;
+    Ok(of(base, made, &lease))
+}
+
+/// Makes an image without a tag, which the commit call would move if there were one. Returns its id.
+async fn commit_once(
+    engine: &Engine,
+    container: &str,
+    config: ContainerConfig,
+) -> Result<String, SandboxError> {
+    let options =
+        CommitContainerOptions { container: Some(container.to_owned()), pause: true, ..Default::default() };
+    let call = engine.api.commit_container(options, config);
+    let made = engine.call_within(COMMIT_DEADLINE, call).await;
+    made.map(|made| made.id).map_err(|error| engine.error("commit", error))
 }
 
 async fn tag(engine: &Engine, id: &str, reference: &str) -> Result<(), SandboxError> {
@@ -143,6 +170,7 @@ mod tests {
             handle: "h".into(),
             env: BTreeMap::new(),
             pulled_bytes: 7,
+            lease: Default::default(),
         }
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Engine {
 /// What does not change while the daemon runs.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
+    /// The daemon's own name for itself, which it keeps with its data.
+    pub(super) id: String,
     pub(super) cgroup_version: Option<u8>,
     pub(super) kernel: String,
     /// The daemon's data folder, if it can be seen from here.
@@ -104,7 +106,8 @@ impl Facts {
         // Over a network the same path may be another machine's.
         let root_dir =
             info.docker_root_dir.as_ref().map(PathBuf::from).filter(|dir| socket.is_some() && dir.is_dir());
-        Self { cgroup_version, kernel: info.kernel_version.clone().unwrap_or_default(), root_dir }
+        let id = info.id.clone().unwrap_or_default();
+        Self { id, cgroup_version, kernel: info.kernel_version.clone().unwrap_or_default(), root_dir }
     }
 }
 

@@ -8,14 +8,17 @@ use bollard::models::ImageInspect;
 use thresher_core::run_spec::PullPolicy;
 use thresher_core::task::ImageRef;
 
+use super::cache::Cache;
 use super::cooldown::Cooldowns;
 use super::engine::{CallError, Engine};
 use super::pull::pull;
 use super::reference::{Reference, apply_map};
-use crate::{Prepared, SandboxError};
+use crate::image_cache::Had;
+use crate::{Lease, Prepared, SandboxError};
 
 /// What this process knows of the node's images.
 pub(super) struct Images {
+    cache: Arc<Cache>,
     policy: PullPolicy,
     registry_map: BTreeMap<String, String>,
     stall: Duration,
@@ -35,13 +38,15 @@ pub(super) struct Ready {
 
 impl Images {
     pub(super) fn new(
+        cache: Arc<Cache>,
         policy: PullPolicy,
         registry_map: BTreeMap<String, String>,
         stall: Duration,
         rate_limit_pause: Duration,
     ) -> Self {
         let cooldowns = Cooldowns::new(rate_limit_pause);
-        Self { policy, registry_map, stall, cooldowns, locks: Mutex::default(), ready: Mutex::default() }
+        let (locks, ready) = (Mutex::default(), Mutex::default());
+        Self { cache, policy, registry_map, stall, cooldowns, locks, ready }
     }
 
     /// Makes `image` usable.
@@ -52,12 +57,12 @@ impl Images {
         let reference = apply_map(&self.registry_map, named);
         let lock = self.lock(&reference);
         let _alone = lock.lock().await;
-        if let Some(ready) = self.ready().get(&reference).cloned() {
-            return Ok(ready.prepared(image, 0));
+        if let Some((ready, lease)) = self.known(engine, &reference).await? {
+            return Ok(ready.prepared(image, 0, lease));
         }
-        let (ready, pulled_bytes) = self.obtain(engine, &reference).await?;
+        let (ready, lease, pulled_bytes) = self.obtain(engine, &reference).await?;
         self.ready().insert(reference, ready.clone());
-        Ok(ready.prepared(image, pulled_bytes))
+        Ok(ready.prepared(image, pulled_bytes, lease))
     }
 
     /// Makes that content of `image` usable which `digest` names: a registry's digest, or the id of an image that no
@@ -75,11 +80,18 @@ impl Images {
         let locked = Reference::parse(&reference).at(digest);
         let lock = self.lock(&locked);
         let _alone = lock.lock().await;
-        if let Some(ready) = self.ready().get(&locked).cloned() {
-            return Ok(ready.prepared(image, 0));
+        if let Some((ready, lease)) = self.known(engine, &locked).await? {
+            return Ok(ready.prepared(image, 0, lease));
         }
-        let (ready, pulled_bytes) = match held(engine, &reference, digest).await? {
-            Some(ready) => (ready, 0),
+        let held = match held(engine, &reference, digest).await? {
+            Some(ready) => leased(engine, &self.cache, ready).await?,
+            None => None,
+        };
+        let (ready, lease, pulled_bytes) = match held {
+            Some((ready, lease)) => {
+                self.cache.meter.hit();
+                (ready, lease, 0)
+            }
             None => {
                 let obtained = self.obtain(engine, &locked).await;
                 obtained.map_err(|error| explain(error, named, digest))?
@@ -87,7 +99,18 @@ impl Images {
         };
         let ready = Ready { digest: digest.to_owned(), ..ready };
         self.ready().insert(locked, ready.clone());
-        Ok(ready.prepared(image, pulled_bytes))
+        Ok(ready.prepared(image, pulled_bytes, lease))
+    }
+
+    /// What an earlier preparation found, if it is still there.
+    async fn known(&self, engine: &Engine, reference: &str) -> Result<Option<(Ready, Lease)>, SandboxError> {
+        let Some(ready) = self.ready().get(reference).cloned() else { return Ok(None) };
+        let known = leased(engine, &self.cache, ready).await?;
+        match known {
+            Some(_) => self.cache.meter.hit(),
+            None => drop(self.ready().remove(reference)),
+        }
+        Ok(known)
     }
 
     /// Forgets an image that turned out to be gone, so that the next preparation looks again.
@@ -105,24 +128,73 @@ impl Images {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn obtain(&self, engine: &Engine, reference: &str) -> Result<(Ready, u64), SandboxError> {
+    /// Finds or pulls. One process of the node does at a time; the others then find what it pulled.
+    async fn obtain(&self, engine: &Engine, reference: &str) -> Result<(Ready, Lease, u64), SandboxError> {
+        let alone = self.cache.alone(reference).await?;
+        let obtained = self.obtain_alone(engine, reference).await;
+        alone.forget();
+        obtained
+    }
+
+    async fn obtain_alone(
+        &self,
+        engine: &Engine,
+        reference: &str,
+    ) -> Result<(Ready, Lease, u64), SandboxError> {
         if self.policy != PullPolicy::Always
-            && let Some(ready) = find(engine, reference).await?
+            && let Some((ready, lease)) = self.find_leased(engine, reference).await?
         {
-            return Ok((ready, 0));
+            self.cache.meter.hit();
+            return Ok((ready, lease, 0));
         }
         if self.policy == PullPolicy::Never {
             let message = "not on this machine, and the pull policy is `never`".into();
             return Err(SandboxError::NoImage { image: reference.into(), message });
         }
-        let pulled_bytes = self.pull(engine, reference).await?;
-        match find(engine, reference).await? {
-            Some(ready) => Ok((ready, pulled_bytes)),
-            None => Err(SandboxError::NoImage {
+        self.cache.keep_marks(engine).await;
+        let pulled_bytes = self.pull_noted(engine, reference).await?;
+        let Some((ready, lease)) = self.find_leased(engine, reference).await? else {
+            return Err(SandboxError::NoImage {
                 image: reference.into(),
                 message: "pulled, and removed again before it could be used".into(),
-            }),
+            });
+        };
+        self.cache.meter.pulled(pulled_bytes);
+        self.cache.keep_marks(engine).await;
+        Ok((ready, lease, pulled_bytes))
+    }
+
+    async fn find_leased(
+        &self,
+        engine: &Engine,
+        reference: &str,
+    ) -> Result<Option<(Ready, Lease)>, SandboxError> {
+        match find(engine, reference).await? {
+            Some(ready) => leased(engine, &self.cache, ready).await,
+            None => Ok(None),
         }
+    }
+
+    /// Pulls, and notes what is ours: a reference that was on the node before is not.
+    async fn pull_noted(&self, engine: &Engine, reference: &str) -> Result<u64, SandboxError> {
+        let is_ours = self.cache.has(reference) || find(engine, reference).await?.is_none();
+        if is_ours {
+            // Also a process that is killed meanwhile has said so.
+            self.cache.note(reference, None)?;
+        }
+        let mut pulled = self.pull(engine, reference).await;
+        if let Err(SandboxError::DiskFull(why)) = &pulled
+            && self.cache.found_room(engine, why).await
+        {
+            pulled = self.pull(engine, reference).await;
+        }
+        if is_ours {
+            match find(engine, reference).await? {
+                Some(ready) => self.cache.note(reference, Some(&ready.id))?,
+                None => self.cache.forget(reference),
+            }
+        }
+        pulled
     }
 
     /// Pulls, unless the registry asked for a pause that is not over.
@@ -146,13 +218,14 @@ impl Images {
 }
 
 impl Ready {
-    fn prepared(&self, image: &ImageRef, pulled_bytes: u64) -> Prepared {
+    fn prepared(&self, image: &ImageRef, pulled_bytes: u64, lease: Lease) -> Prepared {
         Prepared {
             image: image.clone(),
             digest: self.digest.clone(),
             handle: self.id.clone(),
             env: self.env.clone(),
             pulled_bytes,
+            lease,
         }
     }
 
@@ -192,6 +265,17 @@ fn explain(error: SandboxError, image: &str, digest: &str) -> SandboxError {
         }
         other => other,
     }
+}
+
+/// Leases what was found; `None` if it was removed meanwhile.
+pub(super) async fn leased(
+    engine: &Engine,
+    cache: &Cache,
+    ready: Ready,
+) -> Result<Option<(Ready, Lease)>, SandboxError> {
+    let (lease, had) = cache.lease(&ready.id).await?;
+    let is_there = had == Had::Yes || inspect(engine, &ready.id).await?.is_some();
+    Ok(is_there.then_some((ready, lease)))
 }
 
 /// Looks `reference` up on the node.

@@ -14,7 +14,7 @@ use super::place::{Place, single_user};
 use super::plan::Variant;
 use super::store::{Record, trial};
 use super::{Embedded, Isolation, Parts, blocking, layer_error};
-use crate::{Prepared, Sandbox, SandboxError, SandboxSpec};
+use crate::{Prepared, Sandbox, SandboxError, SandboxSpec, WaterMarks};
 
 /// What this machine lets us do. Errors are texts with cause and remedy.
 #[derive(Clone, Debug)]
@@ -100,7 +100,7 @@ pub(super) async fn probe_with(
     data: &Path,
     live: &Arc<Live>,
 ) -> Result<(ProbeReport, Option<Arc<Cgroups>>), SandboxError> {
-    let parts = Parts::open(data, live.clone(), Mounter::of(Users::Namespace))?;
+    let parts = Parts::open(data, live.clone(), Mounter::of(Users::Namespace), WaterMarks::default())?;
     let cgroups = Cgroups::open(data, live).map(Arc::new);
     let mut report = ProbeReport {
         root: Ok(()),
@@ -203,7 +203,10 @@ async fn try_images(parts: &Arc<Parts>, variant: Variant) -> Result<(), String> 
     });
     let layers = layers.await.map_err(in_words)?;
     let embedded = Embedded::assemble(parts.clone(), variant, None, Err("not asked for".into()), None);
-    embedded.remember(HANDLE.into(), Record { layers, digest: String::new(), env: Default::default() });
+    embedded.remember(
+        HANDLE.into(),
+        Record { layers, digest: String::new(), env: Default::default(), base: None },
+    );
     let image = ImageRef::Registry(HANDLE.into());
     let mut sandbox = embedded.start_one(&spec(image, HANDLE)).await.map_err(in_words)?;
     let seen = is_as_unpacked(&mut sandbox).await.map_err(in_words);
@@ -231,6 +234,7 @@ fn spec(image: ImageRef, handle: &str) -> SandboxSpec {
             handle: handle.into(),
             env: Default::default(),
             pulled_bytes: 0,
+            lease: Default::default(),
         },
         workdir: "/work".into(),
         network: Network::None,

@@ -2,7 +2,7 @@
 //! unpacked.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,13 +23,15 @@ use thresher_core::run_spec::PullPolicy;
 use super::archive::{Source, StoredImage};
 use super::reference::normal;
 use super::store::{Store, hex};
-use crate::SandboxError;
 use crate::docker::reference::apply_map;
+use crate::{Lease, SandboxError};
 
 /// Layers of one image that are pulled at a time.
 const AT_A_TIME: usize = 3;
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(15);
+/// Pause between two looks whether another process has pulled an image.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long a registry may send nothing.
 const STALL: Duration = Duration::from_secs(60);
 
@@ -58,6 +60,8 @@ pub(super) struct Pulled {
     pub(super) bytes: u64,
     folder: PathBuf,
     _lock: File,
+    /// Of the layers that are unpacked already: they are not in `folder`.
+    _lease: Lease,
 }
 
 impl Pulled {
@@ -92,27 +96,29 @@ impl Registry {
         let lock =
             lock(place.with_extension("lock")).await.map_err(|error| self.io("lock an image", error))?;
         if self.options.pull != PullPolicy::Always
-            && let Some(image) = self.kept(&place)
+            && let Some((image, lease)) = self.kept(&place)
         {
-            return Ok(Pulled { image, bytes: 0, folder: place, _lock: lock });
+            return Ok(Pulled { image, bytes: 0, folder: place, _lock: lock, _lease: lease });
         }
         if self.options.pull == PullPolicy::Never {
             let message = "it is not there, and sandbox.pull is `never`".to_owned();
             return Err(SandboxError::NoImage { image: reference.to_owned(), message });
         }
-        let bytes = self.pull(reference, &place).await?;
+        let (bytes, lease) = self.pull(reference, &place).await?;
         let image = layout(&place).ok_or_else(|| broken_pull(reference))?;
-        Ok(Pulled { image, bytes, folder: place, _lock: lock })
+        Ok(Pulled { image, bytes, folder: place, _lock: lock, _lease: lease })
     }
 
-    /// An image of a former pull all of whose layers are unpacked.
-    fn kept(&self, place: &Path) -> Option<StoredImage> {
+    /// An image of a former pull all of whose layers are unpacked, or still there to be.
+    fn kept(&self, place: &Path) -> Option<(StoredImage, Lease)> {
         let image = layout(place)?;
         let config = fs::read(place.join(&image.config)).ok()?;
-        self.store.has_image(&config).then_some(image)
+        let lease = self.store.claim_image(&config, &image.digest).ok()?;
+        let is_packed = |at: usize| image.layers.get(at).is_some_and(|layer| place.join(layer).is_file());
+        self.store.has_image(&config, is_packed).then_some((image, lease))
     }
 
-    async fn pull(&self, reference: &str, place: &Path) -> Result<u64, SandboxError> {
+    async fn pull(&self, reference: &str, place: &Path) -> Result<(u64, Lease), SandboxError> {
         let mapped = apply_map(&self.options.map, reference.strip_prefix("docker://").unwrap_or(reference));
         let image: Reference = mapped.parse().map_err(|error| SandboxError::NoImage {
             image: reference.to_owned(),
@@ -122,9 +128,9 @@ impl Registry {
         let pull = Pull { client: self.client(registry), auth: credentials(registry), image };
         let temporary = self.store.temporary();
         let pulled = pull.write_layout(reference, &temporary, &self.store).await;
-        let pulled = pulled.and_then(|bytes| {
+        let pulled = pulled.and_then(|pulled| {
             replace(&temporary, place)?;
-            Ok(bytes)
+            Ok(pulled)
         });
         if temporary.exists() {
             fs::remove_dir_all(&temporary).map_err(|error| self.io("remove a broken pull", error))?;
@@ -159,20 +165,22 @@ struct Pull {
 }
 
 impl Pull {
-    /// Writes the image as an OCI layout, without the layers that are unpacked already. Returns the bytes that came.
+    /// Writes the image as an OCI layout, without the layers that are unpacked already. Returns the bytes that came, and
+    /// a lease of those layers.
     async fn write_layout(
         &self,
         reference: &str,
         folder: &Path,
         store: &Store,
-    ) -> Result<u64, OciDistributionError> {
+    ) -> Result<(u64, Lease), OciDistributionError> {
         let blobs = folder.join("blobs/sha256");
         fs::create_dir_all(&blobs)?;
         let (manifest, digest) = self.client.pull_image_manifest(&self.image, &self.auth).await?;
         let raw = self.manifest(&digest).await?;
         fs::write(blob(folder, &digest)?, &raw)?;
-        let config = self.blob(folder, &manifest.config).await?;
-        let missing = missing_layers(&manifest, &fs::read(&config)?, store)?;
+        let config = fs::read(self.blob(folder, &manifest.config).await?)?;
+        let lease = store.claim_image(&config, &digest)?;
+        let missing = missing_layers(&manifest, &config, store)?;
         let layers = stream::iter(missing).map(|layer| async move { self.blob(folder, &layer).await });
         layers.buffer_unordered(AT_A_TIME).try_collect::<Vec<PathBuf>>().await?;
         let index = json!({
@@ -186,7 +194,7 @@ impl Pull {
         });
         fs::write(folder.join("index.json"), index.to_string())?;
         let sizes = fs::read_dir(&blobs)?.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len()));
-        Ok(sizes.sum())
+        Ok((sizes.sum(), lease))
     }
 
     /// The manifest's own bytes, which its digest is over.
@@ -255,13 +263,16 @@ fn replace(temporary: &Path, place: &Path) -> io::Result<()> {
     fs::rename(temporary, place)
 }
 
+/// Waits for the lock without a thread of its own, so that whoever gives up waiting leaves none behind.
 async fn lock(path: PathBuf) -> io::Result<File> {
-    let locked = tokio::task::spawn_blocking(move || {
-        let file = File::options().create(true).truncate(false).write(true).open(path)?;
-        file.lock()?;
-        Ok(file)
-    });
-    locked.await.map_err(io::Error::other)?
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOOK).await,
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
 }
 
 fn key(reference: &str) -> String {

@@ -2,7 +2,11 @@
 //!
 //! A layer is a folder named by its content, made under a temporary name and renamed when it is whole: a kill leaves
 //! no half layer, only a temporary one that the reaper of a later start removes.
+//!
+//! A record names an image's layers, and comes before them: from then on nobody removes a layer of it. So an image is
+//! there once its record and all its layers are. Who makes or uses it has a lease of its handle meanwhile.
 
+pub(super) mod eviction;
 pub(super) mod trial;
 
 use std::collections::BTreeMap;
@@ -21,6 +25,7 @@ use super::live::{Fate, Live};
 use super::mounter::Mounter;
 use super::oci::Config;
 use super::{tree, unpack};
+use crate::image_cache::{Lease, Leases, Meter, WaterMarks};
 
 /// Letters of a layer's name: short, so that over 90 layers fit into a mount's options.
 const NAME_LENGTH: usize = 40;
@@ -30,6 +35,9 @@ pub(super) struct Store {
     data: PathBuf,
     mounter: Mounter,
     live: Arc<Live>,
+    leases: Leases,
+    marks: WaterMarks,
+    pub(super) meter: Meter,
     temporaries: AtomicU64,
 }
 
@@ -42,18 +50,39 @@ pub(super) struct Record {
     pub(super) digest: String,
     /// Variables that the image sets.
     pub(super) env: BTreeMap<String, String>,
+    /// Handle of what it was derived from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) base: Option<String>,
+}
+
+/// An image that is whole.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Added {
+    pub(super) handle: String,
+    pub(super) record: Record,
+    /// Bytes that had to be unpacked.
+    pub(super) unpacked: u64,
+    pub(super) lease: Lease,
 }
 
 impl Store {
-    /// Opens or makes a store of layers for `mounter`.
-    pub(super) fn open(data: &Path, live: Arc<Live>, mounter: Mounter) -> io::Result<Self> {
+    /// Opens or makes a store of layers for `mounter`, from which images are removed by `marks`.
+    pub(super) fn open(
+        data: &Path,
+        live: Arc<Live>,
+        mounter: Mounter,
+        marks: WaterMarks,
+    ) -> io::Result<Self> {
         for folder in [mounter.layers(), mounter.images(), "tmp", "mnt"] {
             fs::create_dir_all(data.join(folder))?;
         }
+        let leases = Leases::open(data.join("leases").join(mounter.images()))?;
+        fs::create_dir_all(data.join("sizes").join(mounter.layers()))?;
         // Root of a sandbox may be somebody else outside, and has to find the layers in it.
         let layers = data.join(mounter.layers());
         fs::set_permissions(layers, fs::Permissions::from_mode(0o755))?;
-        Ok(Self { data: data.to_owned(), mounter, live, temporaries: AtomicU64::new(0) })
+        let (data, meter, temporaries) = (data.to_owned(), Meter::default(), AtomicU64::new(0));
+        Ok(Self { data, mounter, live, leases, marks, meter, temporaries })
     }
 
     /// The folder of the layers.
@@ -68,8 +97,42 @@ impl Store {
 
     /// Reads a record back; `None` if there is none or a layer of it is missing.
     pub(super) fn record(&self, handle: &str) -> Option<Record> {
-        let record: Record = serde_json::from_slice(&fs::read(self.record_path(handle)).ok()?).ok()?;
-        record.layers.iter().all(|layer| self.layers().join(layer).is_dir()).then_some(record)
+        self.read_record(handle).filter(|record| self.is_whole(record))
+    }
+
+    fn read_record(&self, handle: &str) -> Option<Record> {
+        serde_json::from_slice(&fs::read(self.record_path(handle)).ok()?).ok()
+    }
+
+    fn is_whole(&self, record: &Record) -> bool {
+        record.layers.iter().all(|layer| self.layers().join(layer).is_dir())
+    }
+
+    /// As [`Store::record`], with a lease, so that it stays.
+    pub(super) fn lease(&self, handle: &str) -> io::Result<Option<(Record, Lease)>> {
+        if self.record(handle).is_none() {
+            return Ok(None);
+        }
+        let (lease, _) = self.leases.lease_blocking(handle)?;
+        Ok(self.record(handle).map(|record| (record, lease)))
+    }
+
+    /// Leases an image that is about to be made, and what of its layers is there. To be asked before anybody looks
+    /// which of them are.
+    pub(super) fn claim(&self, handle: &str, record: &Record) -> io::Result<Lease> {
+        // Whoever removes layers has the catalogue alone, and so sees the record, or is done before it is kept.
+        let _catalogue = self.leases.lease_blocking(eviction::CATALOGUE)?;
+        let (lease, _) = self.leases.lease_blocking(handle)?;
+        if self.read_record(handle).as_ref() != Some(record) {
+            self.keep(handle, record)?;
+        }
+        Ok(lease)
+    }
+
+    /// As [`Store::claim`], for an image with this configuration.
+    pub(super) fn claim_image(&self, config: &[u8], digest: &str) -> io::Result<Lease> {
+        let parsed = serde_json::from_slice(config).map_err(|error| broken(error.to_string()))?;
+        self.claim(&hex(&Sha256::digest(config)), &image_record(&parsed, digest)?)
     }
 
     fn record_path(&self, handle: &str) -> PathBuf {
@@ -87,24 +150,41 @@ impl Store {
         layer_name(diff_id).is_ok_and(|name| self.layers().join(name).is_dir())
     }
 
-    /// Whether all layers of the image with this configuration are there.
-    pub(super) fn has_image(&self, config: &[u8]) -> bool {
+    /// Whether all layers of the image with this configuration are there, here or, by their places from the lowest up,
+    /// elsewhere.
+    pub(super) fn has_image(&self, config: &[u8], elsewhere: impl Fn(usize) -> bool) -> bool {
         let diff_ids = |config: Config| config.rootfs.diff_ids.unwrap_or_default();
         let diff_ids = serde_json::from_slice(config).map(diff_ids);
-        diff_ids.is_ok_and(|diff_ids| diff_ids.iter().all(|diff_id| self.has_layer(diff_id)))
+        let is_there = |(at, diff_id): (usize, &String)| self.has_layer(diff_id) || elsewhere(at);
+        diff_ids.is_ok_and(|diff_ids| diff_ids.iter().enumerate().all(is_there))
     }
 
-    /// Unpacks an image's missing layers. Returns its handle and the bytes that had to be unpacked.
-    pub(super) fn add_image(&self, image: &StoredImage) -> io::Result<(String, Record, u64)> {
+    /// Unpacks an image's missing layers.
+    pub(super) fn add_image(&self, image: &StoredImage) -> io::Result<Added> {
         let mut bytes = Vec::new();
         image.source.file(&image.config)?.read_to_end(&mut bytes)?;
         let handle = hex(&Sha256::digest(&bytes));
-        if let Some(record) = self.record(&handle).filter(|record| record.digest == image.digest) {
-            return Ok((handle, record, 0));
-        }
         let config: Config =
             serde_json::from_slice(&bytes).map_err(|error| broken(format!("{}: {error}", image.config)))?;
-        let diff_ids = config.rootfs.diff_ids.clone().unwrap_or_default();
+        let record = image_record(&config, &image.digest)?;
+        let lease = self.claim(&handle, &record)?;
+        let unpacked = match self.is_whole(&record) {
+            true => 0,
+            false => self.alone_with(&handle, || self.add_layers(image, &config))?,
+        };
+        Ok(Added { handle, record, unpacked, lease })
+    }
+
+    /// Does `work` while no other process does the same for `handle`.
+    fn alone_with<T>(&self, handle: &str, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let alone = self.leases.alone_blocking(&format!("make {handle}"))?;
+        let done = work();
+        alone.forget();
+        done
+    }
+
+    fn add_layers(&self, image: &StoredImage, config: &Config) -> io::Result<u64> {
+        let diff_ids = config.rootfs.diff_ids.as_deref().unwrap_or_default();
         if diff_ids.len() != image.layers.len() {
             return Err(broken(format!(
                 "{} layers, but {} in its configuration",
@@ -113,30 +193,27 @@ impl Store {
             )));
         }
         let mut unpacked = 0;
-        let mut layers = Vec::new();
         for (diff_id, file) in diff_ids.iter().zip(&image.layers) {
             let name = layer_name(diff_id)?;
             unpacked += self.add_layer(&name, |folder| self.unpack_layer(image, file, diff_id, folder))?;
-            // A layer that comes twice counts at its upper place; overlays refuse one that is named twice.
-            layers.retain(|lower| *lower != name);
-            layers.push(name);
         }
-        layers.reverse();
-        let record = Record { layers, digest: image.digest.clone(), env: config.env() };
-        self.keep(&handle, &record)?;
-        Ok((handle, record, unpacked))
+        Ok(unpacked)
     }
 
     /// Keeps the tree that a sandbox wrote as a layer over `base`.
-    pub(super) fn add_derived(&self, handle: &str, base: Record, written: &Path) -> io::Result<Record> {
-        if let Some(first) = self.record(handle) {
-            return Ok(first);
-        }
+    pub(super) fn add_derived(
+        &self,
+        handle: &str,
+        base: (&str, Record),
+        written: &Path,
+    ) -> io::Result<(Record, Lease)> {
         let name: String = format!("d{handle}").chars().take(NAME_LENGTH).collect();
+        let (base, under) = base;
+        let layers = [vec![name.clone()], under.layers].concat();
+        let record = Record { layers, base: Some(base.to_owned()), ..under };
+        let lease = self.claim(handle, &record)?;
         self.add_layer(&name, |folder| tree::copy(written, folder))?;
-        let record = Record { layers: [vec![name], base.layers].concat(), ..base };
-        self.keep(handle, &record)?;
-        Ok(record)
+        Ok((record, lease))
     }
 
     /// Unpacks a layer, plain or compressed, and checks that it is what its hash says.
@@ -181,7 +258,11 @@ impl Store {
         if temporary.exists() {
             fs::remove_dir_all(&temporary)?;
         }
-        filled
+        let bytes = filled?;
+        if bytes > 0 {
+            self.note_size(name, bytes);
+        }
+        Ok(bytes)
     }
 
     /// A path of its own for something in the making, which a reaper removes where this process dies.
@@ -214,6 +295,19 @@ fn is_orphan(data: &Path, name: &str) -> bool {
 
 fn remove(path: &Path) -> bool {
     fs::remove_dir_all(path).or_else(|_| fs::remove_file(path)).is_ok()
+}
+
+/// The record of an image with this configuration.
+fn image_record(config: &Config, digest: &str) -> io::Result<Record> {
+    let mut layers = Vec::new();
+    for diff_id in config.rootfs.diff_ids.iter().flatten() {
+        let name = layer_name(diff_id)?;
+        // A layer that comes twice counts at its upper place; overlays refuse one that is named twice.
+        layers.retain(|lower| *lower != name);
+        layers.push(name);
+    }
+    layers.reverse();
+    Ok(Record { layers, digest: digest.to_owned(), env: config.env(), base: None })
 }
 
 /// The name of the layer with this hash over its unpacked archive.

@@ -183,6 +183,7 @@ mod tests {
                 handle: "h".into(),
                 env: BTreeMap::new(),
                 pulled_bytes: 0,
+                lease: Default::default(),
             },
             workdir: "/".into(),
             network: Network::None,

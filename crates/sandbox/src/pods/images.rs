@@ -8,7 +8,7 @@ use thresher_core::task::ImageRef;
 
 use super::status::Up;
 use crate::docker::reference::{Reference, apply_map};
-use crate::{Prepared, Sandbox, SandboxError, SandboxSpec};
+use crate::{Lease, Prepared, Sandbox, SandboxError, SandboxSpec};
 
 /// Memory of a trial pod in MiB: the guest alone lives in it.
 const TRIAL_MB: u64 = 64;
@@ -47,7 +47,10 @@ impl Images {
         let env = image_variables(sandbox.environ().await?);
         sandbox.close().await?;
         let handle = pinned(&reference, &up, self.pull);
-        let prepared = Prepared { image: image.clone(), digest: up.digest, handle, env, pulled_bytes: 0 };
+        // The kubelet keeps images, and removes them, by rules of its own.
+        let lease = Lease::default();
+        let prepared =
+            Prepared { image: image.clone(), digest: up.digest, handle, env, pulled_bytes: 0, lease };
         *ready = Some(prepared.clone());
         Ok(prepared)
     }
@@ -73,6 +76,7 @@ fn trial(image: &ImageRef, reference: &str) -> SandboxSpec {
             handle: reference.to_owned(),
             env: BTreeMap::new(),
             pulled_bytes: 0,
+            lease: Lease::default(),
         },
         workdir: String::new(),
         network: Network::None,

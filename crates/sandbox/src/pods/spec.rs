@@ -368,7 +368,14 @@ mod tests {
         let image = ImageRef::Registry("x:1".into());
         let (digest, handle) = ("sha256:d".into(), "x@sha256:d".into());
         SandboxSpec {
-            prepared: Prepared { image, digest, handle, env: BTreeMap::new(), pulled_bytes: 0 },
+            prepared: Prepared {
+                image,
+                digest,
+                handle,
+                env: BTreeMap::new(),
+                pulled_bytes: 0,
+                lease: Default::default(),
+            },
             workdir: "/testbed".into(),
             network,
             limits,

@@ -26,13 +26,47 @@ pub(crate) fn write(folder: &Path, name: &str) {
     archive.finish().unwrap();
 }
 
+/// Writes `folder/<name>` as an OCI layout, with the image `name`: the small one and a file of so many bytes that no
+/// other has. Returns the bytes that it unpacks to with and without that file.
+pub(crate) fn write_larger(folder: &Path, name: &str, bytes: usize) -> (u64, u64) {
+    let [base, change] = parts().1;
+    let mut extra = tar::Builder::new(Vec::new());
+    append(
+        &mut extra,
+        "extra",
+        &name.as_bytes().iter().copied().cycle().take(bytes).collect::<Vec<_>>(),
+        0o644,
+        0,
+    );
+    let layers = [base, change, extra.into_inner().unwrap()];
+    let config = config(&layers).into_bytes();
+    let blobs = folder.join(name).join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let put = |bytes: &[u8]| {
+        std::fs::write(blobs.join(sha(bytes)), bytes).unwrap();
+        serde_json::json!({ "digest": format!("sha256:{}", sha(bytes)) })
+    };
+    let layers_there: Vec<_> = layers.iter().map(|layer| put(layer)).collect();
+    let manifest = serde_json::json!({ "config": put(&config), "layers": layers_there }).to_string();
+    let mut manifest = put(manifest.as_bytes());
+    manifest["annotations"] = serde_json::json!({ "io.containerd.image.name": name });
+    let index = serde_json::json!({ "manifests": [manifest] }).to_string();
+    std::fs::write(folder.join(name).join("index.json"), index).unwrap();
+    let [base, change, extra] = layers.map(|layer| layer.len() as u64);
+    (base + change + extra, base + change)
+}
+
 /// Its configuration and its layers, lowest first.
 pub(crate) fn parts() -> (String, [Vec<u8>; 2]) {
     let layers = [base(), change()];
-    let diff_ids = layers.each_ref().map(|layer| format!("sha256:{}", sha(layer)));
+    (config(&layers), layers)
+}
+
+fn config(layers: &[Vec<u8>]) -> String {
+    let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", sha(layer))).collect();
     let env = ["PATH=/usr/bin:/bin", "FLAVOUR=small"];
     let config = serde_json::json!({ "config": { "Env": env }, "rootfs": { "diff_ids": diff_ids } });
-    (config.to_string(), layers)
+    config.to_string()
 }
 
 fn sha(bytes: &[u8]) -> String {
