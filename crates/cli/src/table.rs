@@ -1,6 +1,7 @@
 //! Tables on stdout.
 
 use comfy_table::{ContentArrangement, LineStyle, Table, presets};
+use thresher_core::ImageCounts;
 
 /// A table with a header, borderless, as wide as the terminal allows.
 pub(crate) fn new<const N: usize>(header: [&str; N]) -> Table {
@@ -29,6 +30,19 @@ pub(crate) fn bytes(number: u64) -> String {
         1_000_000..1_000_000_000 => format!("{:.1} MB", number as f64 / 1e6),
         _ => format!("{:.1} GB", number as f64 / 1e9),
     }
+}
+
+/// What became of images, in a few words; `None` where there is nothing to say.
+pub(crate) fn images(counts: &ImageCounts) -> Option<String> {
+    if counts.is_empty() {
+        return None;
+    }
+    let ImageCounts { hits, pulls, pulled_bytes, evictions, freed_bytes } = *counts;
+    let removed = match evictions {
+        0 => String::new(),
+        _ => format!(", {} removed to make room ({} freed)", count(evictions), bytes(freed_bytes)),
+    };
+    Some(format!("{} there, {} pulled ({}){removed}", count(hits), count(pulls), bytes(pulled_bytes)))
 }
 
 /// A count with thousands separated.
@@ -64,6 +78,12 @@ mod tests {
         sizes.iter().for_each(|(number, text)| assert_eq!(bytes(*number), *text));
         let counts = [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")];
         counts.iter().for_each(|(number, text)| assert_eq!(count(*number), *text));
+        let images = ImageCounts { hits: 1_000, pulls: 2, pulled_bytes: 2_500_000, ..ImageCounts::default() };
+        assert_eq!(super::images(&images).unwrap(), "1,000 there, 2 pulled (2.5 MB)");
+        let images = ImageCounts { evictions: 1, freed_bytes: 1_500, ..images };
+        let text = "1,000 there, 2 pulled (2.5 MB), 1 removed to make room (1.5 kB freed)";
+        assert_eq!(super::images(&images).unwrap(), text);
+        assert_eq!(super::images(&ImageCounts::default()), None);
         let plurals = [(0, "0 workers"), (1, "1 worker"), (1_000, "1,000 workers")];
         plurals.iter().for_each(|(number, text)| assert_eq!(plural(*number, "worker"), *text));
     }

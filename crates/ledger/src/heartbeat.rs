@@ -7,7 +7,7 @@ use std::fmt;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
-use thresher_core::{RolloutId, ShardId};
+use thresher_core::{ImageCounts, RolloutId, ShardId};
 use thresher_store::{ChangeTag, ObjectPath, PutMode, StoreError};
 
 use crate::layout::Layout;
@@ -60,6 +60,9 @@ pub struct Heartbeat {
     pub done: DoneCounts,
     /// What its finished attempts spent, since it started.
     pub spent: Amount,
+    /// How it came by its images, since it started. Absent where it has not asked for any yet.
+    #[serde(default, skip_serializing_if = "ImageCounts::is_empty")]
+    pub images: ImageCounts,
 }
 
 /// What a worker does.
@@ -190,5 +193,26 @@ impl Layout {
 
     fn parse_worker(&self, path: &ObjectPath) -> Option<Incarnation> {
         self.parse_named("workers", path).map(|name| Incarnation(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_without_counts_of_images_are_read() {
+        let old = serde_json::json!({
+            "protocol": 1, "incarnation": "a", "sequence": 1, "round": 1, "state": "working", "host": "h",
+            "slots": 1, "shards": [], "in_flight": [], "unpacked": { "graded": 0, "solved": 0 },
+            "done": { "graded": 0, "solved": 0, "faulted": 0 },
+            "spent": { "micro_usd": 0, "tokens": 0, "rollouts": 0 },
+        });
+        let mut beat: Heartbeat = serde_json::from_value(old.clone()).unwrap();
+        assert!(beat.images.is_empty());
+        assert_eq!(serde_json::to_value(&beat).unwrap(), old, "what is not said is not written");
+        beat.images = ImageCounts { hits: 3, pulls: 2, pulled_bytes: 1, evictions: 0, freed_bytes: 0 };
+        let again: Heartbeat = serde_json::from_value(serde_json::to_value(&beat).unwrap()).unwrap();
+        assert_eq!(again, beat);
     }
 }

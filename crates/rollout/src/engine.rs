@@ -19,7 +19,7 @@ use thresher_core::record::{
     PatchRecord, PolicyIdentity, RolloutRecord, SCHEMA_VERSION, SandboxIdentity, TaskIdentity, Totals,
 };
 use thresher_core::run_spec::{GradingNetwork, Network, RunSpec};
-use thresher_core::{InstanceId, RolloutId, RunId, Sha256Hex, ShardId, Task};
+use thresher_core::{ImageCounts, InstanceId, RolloutId, RunId, Sha256Hex, ShardId, Task};
 use thresher_sandbox::{Backend, Sandbox, SandboxError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -117,7 +117,12 @@ impl Engine {
 
     /// Makes the environment of `task` ready ahead of its rollouts, so that pulling overlaps with other work.
     pub async fn prefetch(&self, task: &Task) -> Result<(), Fault> {
-        self.environments.get(task).await.map(drop)
+        self.environments.prefetch(task).await
+    }
+
+    /// How it came by its images so far.
+    pub fn image_counts(&self) -> ImageCounts {
+        self.parts.backend.image_counts()
     }
 
     /// Waits until every sandbox that was closed in the background has gone.

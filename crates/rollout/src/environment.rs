@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use thresher_core::fault::{Blame, Fault, Phase, Retry};
 use thresher_core::run_spec::{Network, SandboxSpec as SandboxSettings};
 use thresher_core::task::{Family, ImageRef};
 use thresher_core::{Sha256Hex, Task};
-use thresher_sandbox::{Backend, Command, Prepared, Sandbox, SandboxSpec};
+use thresher_sandbox::{Backend, Command, Prepared, Sandbox, SandboxError, SandboxSpec};
 use tokio::sync::OnceCell;
 
 use crate::blobs::{disk_fault, write_atomically};
@@ -43,21 +44,37 @@ pub struct Environment {
     pub deviations: Vec<String>,
     /// Milliseconds that making it took in this process: pulling, and set-up.
     pub pull_ms: u64,
-    pub(crate) captured: OnceCell<BTreeMap<String, String>>,
+    pub(crate) captured: Captured,
+    /// Whether its image was removed from the node behind our back.
+    gone: AtomicBool,
 }
 
-/// The environments of this process, each made once.
+/// The variables of every command, captured once per environment however often it is made again.
+type Captured = Arc<OnceCell<BTreeMap<String, String>>>;
+
+/// The environments of this process, each made once for as long as somebody uses it: one keeps its image on the node.
 pub struct Environments {
     backend: Arc<dyn Backend>,
     journal: Arc<dyn Journal>,
     settings: SandboxSettings,
     cache: PathBuf,
     labels: BTreeMap<String, String>,
-    ready: Mutex<HashMap<(ImageRef, Family), Slot>>,
+    ready: Mutex<HashMap<Key, Slot>>,
+    /// The one that was made ahead of its use: only the work that is claimed next is prepared.
+    ahead: Mutex<Option<(Key, Arc<Environment>)>>,
 }
 
-/// One environment in the making, or made.
-type Slot = Arc<OnceCell<Arc<Environment>>>;
+type Key = (ImageRef, Family);
+
+/// One environment in the making, or made and in use.
+type Slot = Arc<tokio::sync::Mutex<Made>>;
+
+/// What is left of an environment once it was made.
+#[derive(Default)]
+struct Made {
+    environment: Weak<Environment>,
+    captured: Captured,
+}
 
 impl Environments {
     /// Makes environments with `backend`, from the images that `journal` knows the run is locked to; hidden tests are
@@ -69,17 +86,45 @@ impl Environments {
         cache: PathBuf,
         labels: BTreeMap<String, String>,
     ) -> Self {
-        Self { backend, journal, settings, cache, labels, ready: Mutex::default() }
+        Self { backend, journal, settings, cache, labels, ready: Mutex::default(), ahead: Mutex::default() }
     }
 
     /// The environment of `task`: a second caller waits for the first, and a failure is tried again by the next.
     pub async fn get(&self, task: &Task) -> Result<Arc<Environment>, Fault> {
-        let key = (task.environment.image.clone(), task.family);
-        let cell = {
+        let key = key(task);
+        let environment = self.get_for(task, key.clone()).await?;
+        // From here on it is kept by who uses it.
+        self.ahead().take_if(|(ahead, _)| *ahead == key);
+        Ok(environment)
+    }
+
+    /// Makes the environment of `task` ready, and keeps it until it is used, or another one is prefetched.
+    pub async fn prefetch(&self, task: &Task) -> Result<(), Fault> {
+        let key = key(task);
+        let environment = self.get_for(task, key.clone()).await?;
+        *self.ahead() = Some((key, environment));
+        Ok(())
+    }
+
+    async fn get_for(&self, task: &Task, key: Key) -> Result<Arc<Environment>, Fault> {
+        let slot = {
             let mut ready = self.ready.lock().expect("no holder of this lock panics");
             Arc::clone(ready.entry(key).or_default())
         };
-        cell.get_or_try_init(|| async { self.make(task).await.map(Arc::new) }).await.cloned()
+        let mut made = slot.lock().await;
+        if let Some(environment) = made.environment.upgrade()
+            && !environment.gone.load(Ordering::Relaxed)
+        {
+            return Ok(environment);
+        }
+        let captured = Arc::clone(&made.captured);
+        let environment = Arc::new(Environment { captured, ..self.make(task).await? });
+        made.environment = Arc::downgrade(&environment);
+        Ok(environment)
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Option<(Key, Arc<Environment>)>> {
+        self.ahead.lock().expect("no holder of this lock panics")
     }
 
     async fn make(&self, task: &Task) -> Result<Environment, Fault> {
@@ -190,11 +235,32 @@ impl Environment {
         deviations: Vec<String>,
         pull_ms: u64,
     ) -> Self {
-        Self { prepared, repeated, digest, hidden, deviations, pull_ms, captured: OnceCell::new() }
+        Self {
+            prepared,
+            repeated,
+            digest,
+            hidden,
+            deviations,
+            pull_ms,
+            captured: Captured::default(),
+            gone: AtomicBool::new(false),
+        }
     }
 }
 
 impl Environment {
+    /// The fault of a sandbox that did not start. An image that was there and is no more can be had again: somebody who
+    /// knows nothing of our leases removed it.
+    pub(crate) fn not_started(&self, error: &SandboxError) -> Fault {
+        let keeps_layers = self.repeated.is_none();
+        if matches!(error, SandboxError::NoImage { .. }) && keeps_layers {
+            self.gone.store(true, Ordering::Relaxed);
+            let message = format!("removed from the node while it was in use: {error}");
+            return Fault::new(Blame::Node, Retry::Later, Phase::Start, message);
+        }
+        fault(error, Phase::Start)
+    }
+
     /// Does in a started sandbox what of set-up and scrub is not in what it was started from.
     pub(crate) async fn complete(&self, sandbox: &mut Sandbox) -> Result<(), Fault> {
         let Some(script) = self.repeated else { return Ok(()) };
@@ -226,6 +292,10 @@ impl Recipe {
             Family::Inline => None,
         }
     }
+}
+
+fn key(task: &Task) -> Key {
+    (task.environment.image.clone(), task.family)
 }
 
 fn layer_key(family: Family, digest: &str) -> String {
@@ -269,6 +339,9 @@ fn deviations(report: &str) -> String {
 }
 
 /// A sandbox error before any agent was there: always infrastructure's, whatever the evidence.
-pub(crate) fn fault(error: &thresher_sandbox::SandboxError, phase: Phase) -> Fault {
+pub(crate) fn fault(error: &SandboxError, phase: Phase) -> Fault {
     error.fault(phase).unwrap_or_else(|| Fault::new(Blame::Node, Retry::Later, phase, error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

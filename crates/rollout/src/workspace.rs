@@ -52,7 +52,8 @@ pub(crate) struct Opening<'a> {
 impl Opening<'_> {
     /// Starts the sandbox. Nobody's code has run yet, so every error is infrastructure's.
     pub(crate) async fn start(&self) -> Result<Sandbox, Fault> {
-        self.backend.start(&self.spec()).await.map_err(|error| fault(&error, Phase::Start))
+        let started = self.backend.start(&self.spec()).await;
+        started.map_err(|error| self.environment.not_started(&error))
     }
 
     /// What is started.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 use async_trait::async_trait;
 use thresher_core::fault::{Blame, Fault, Phase, Retry};
 use thresher_core::plan::TaskHandle;
-use thresher_core::{RolloutRecord, Task};
+use thresher_core::{ImageCounts, RolloutRecord, Task};
 use thresher_dataset::Dataset;
 use thresher_rollout::engine::EngineParts;
 use thresher_rollout::{Engine, RolloutJob};
@@ -23,6 +23,11 @@ pub trait Runner: Send + Sync {
 
     /// Makes ready what rollouts of `task` will need. A failure shows itself again when their turn comes.
     async fn prefetch(&self, task: &TaskHandle);
+
+    /// How it came by its images so far.
+    fn image_counts(&self) -> ImageCounts {
+        ImageCounts::default()
+    }
 
     /// Waits until nothing of ended rollouts is left on the machine.
     async fn settle(&self);
@@ -83,6 +88,10 @@ impl Runner for EngineRunner {
         if let Err(fault) = prefetched {
             tracing::debug!(%fault, "prefetch failed");
         }
+    }
+
+    fn image_counts(&self) -> ImageCounts {
+        self.engine.image_counts()
     }
 
     async fn settle(&self) {

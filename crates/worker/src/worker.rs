@@ -12,7 +12,7 @@ use std::time::Duration;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use thresher_core::fault::Blame;
-use thresher_core::{Fault, Outcome, RolloutRecord, ShardId};
+use thresher_core::{Fault, ImageCounts, Outcome, RolloutRecord, ShardId};
 use thresher_ledger::{
     Amount, Commit, Control, DoneCounts, Heartbeat, InFlight, Incarnation, Ledger, LedgerError, Manifest,
     PROTOCOL, Packed, Packer, PackerOptions, StoredPlan, UnpackedCounts, WorkerState,
@@ -99,6 +99,8 @@ pub struct WorkerReport {
     pub solved: u64,
     /// Rollouts whose last try by this worker ended in a fault, or that were set aside.
     pub faulted: u64,
+    /// How it came by its images.
+    pub images: ImageCounts,
     /// Why it stopped before the end.
     pub stopped: Option<StopCause>,
     /// The run's manifest, if the run was sealed when the worker left.
@@ -283,9 +285,10 @@ impl Worker {
         self.purse.settle(spent(&pending, &record, commit.is_some()));
         let spent = self.purse.spent();
         let unpacked = self.packer.unpacked_counts();
+        let images = self.shared.runner.image_counts();
         self.pulse.change(|beat| {
             beat.in_flight.retain(|attempt| attempt.nonce != record.nonce);
-            (beat.spent, beat.unpacked) = (spent, unpacked);
+            (beat.spent, beat.unpacked, beat.images) = (spent, unpacked, images);
         });
         if let Outcome::Faulted(fault) = &record.outcome
             && self.stopped.is_none()
@@ -402,5 +405,6 @@ fn first_beat(me: &Incarnation, round: u32, host: String, slots: usize) -> Heart
         unpacked: UnpackedCounts::default(),
         done: DoneCounts::default(),
         spent: Amount::default(),
+        images: ImageCounts::default(),
     }
 }

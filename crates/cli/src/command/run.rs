@@ -17,6 +17,7 @@ use crate::progress::Mode;
 use crate::run_dir;
 use crate::session::{Session, Worked, connect, host, lock};
 use crate::signals::Signals;
+use crate::table;
 
 /// Runs the job.
 pub(super) async fn run(args: RunArgs) -> Result<i32, Failure> {
@@ -95,11 +96,14 @@ async fn finish(
     if args.json {
         let stopped = note.as_ref();
         print_json(
-            &json!({ "run_dir": location.to_string(), "exit_code": code, "stopped": stopped, "report": report, "manifest": worked.manifest }),
+            &json!({ "run_dir": location.to_string(), "exit_code": code, "stopped": stopped, "report": report, "images": worked.images, "manifest": worked.manifest }),
         )?;
         return Ok(code);
     }
     let mut text = report::text(&report);
+    if let Some(images) = table::images(&worked.images) {
+        text.push_str(&format!("\nimages            {images}"));
+    }
     text.push_str("\n\n");
     if let Some(note) = note {
         text.push_str(&format!("{note}\n\n"));

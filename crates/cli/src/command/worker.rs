@@ -22,6 +22,7 @@ use crate::progress::Mode;
 use crate::run_dir;
 use crate::session::{Session, Worked, connect, host, lock};
 use crate::signals::Signals;
+use crate::table;
 
 /// Works on the run until nothing is left.
 pub(super) async fn run(args: WorkerArgs) -> Result<i32, Failure> {
@@ -59,12 +60,14 @@ pub(super) async fn run(args: WorkerArgs) -> Result<i32, Failure> {
         let counts = report.manifest.as_ref().map(|manifest| manifest.counts);
         print_json(&json!({
             "run": location.to_string(), "exit_code": code, "stopped": note, "graded": report.graded,
-            "solved": report.solved, "faulted": report.faulted, "counts": counts,
+            "solved": report.solved, "faulted": report.faulted, "counts": counts, "images": report.images,
         }))?;
     } else {
         let note = note.map(|note| format!("\n{note}")).unwrap_or_default();
+        let images =
+            table::images(&report.images).map(|images| format!("\nimages: {images}")).unwrap_or_default();
         print(&format!(
-            "this worker: {} graded, {} of them solved, {} faulted{note}\nTry next\n  thresher status {location}",
+            "this worker: {} graded, {} of them solved, {} faulted{images}{note}\nTry next\n  thresher status {location}",
             report.graded, report.solved, report.faulted
         ))?;
     }

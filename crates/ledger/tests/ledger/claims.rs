@@ -52,6 +52,7 @@ fn beat(of: &Incarnation, in_flight: &[&str]) -> Heartbeat {
         unpacked: UnpackedCounts::default(),
         done: DoneCounts::default(),
         spent: Amount::default(),
+        images: thresher_core::ImageCounts::default(),
     }
 }
 

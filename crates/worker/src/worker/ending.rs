@@ -118,7 +118,8 @@ impl Worker {
         // That of an earlier sealing says nothing of what this worker leaves behind.
         let manifest = if sealed { ledger.manifest().await? } else { None };
         let thresher_ledger::DoneCounts { graded, solved, faulted } = self.tally;
-        Ok(WorkerReport { graded, solved, faulted, stopped: self.stopped, manifest })
+        let images = self.shared.runner.image_counts();
+        Ok(WorkerReport { graded, solved, faulted, images, stopped: self.stopped, manifest })
     }
 
     fn pack_options(&self) -> PackOptions {

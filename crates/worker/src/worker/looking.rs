@@ -45,6 +45,8 @@ impl Worker {
         if self.book.free_count() == 0 {
             self.look_for_work().await?;
         }
+        let images = self.shared.runner.image_counts();
+        self.pulse.change(|beat| beat.images = images);
         self.looked = Instant::now();
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use thresher_core::RunId;
 use thresher_core::run_spec::{BudgetSpec, FleetSpec};
+use thresher_core::{ImageCounts, RunId};
 use thresher_ledger::{
     Amount, Control, Heartbeat, Incarnation, Ledger, Limits, LogSummary, OutcomeCounts, RunState,
 };
@@ -36,6 +36,8 @@ pub(crate) struct Standing {
     /// Bytes of the tables.
     bytes: u64,
     budget: Option<BudgetUse>,
+    /// How its present workers came by their images.
+    images: ImageCounts,
     workers: Vec<Heartbeat>,
     /// For how long those workers have been silent that should have beaten while one watched.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -103,6 +105,7 @@ impl Standing {
             packs: packed.packs,
             bytes: packed.bytes,
             budget,
+            images: workers.iter().fold(ImageCounts::default(), |sum, beat| sum + beat.images),
             workers,
             silent_s: BTreeMap::new(),
             fleet,
@@ -138,6 +141,9 @@ impl Standing {
         }
         if let Some(budget) = &self.budget {
             text.push_str(&budget.text());
+        }
+        if let Some(images) = table::images(&self.images) {
+            text.push_str(&format!("images: {images}\n"));
         }
         if !self.workers.is_empty() {
             text.push_str(&self.workers_table());
