@@ -69,7 +69,7 @@ kill_shims() {
 # Unmounts everything below a folder, the innermost first.
 unmount_below() {
   awk -v folder="$1/" 'index($5, folder) == 1 { print $5 }' /proc/self/mountinfo | tac | while read -r mount; do
-    umount --lazy "$(printf %b "$mount")"
+    umount --lazy "$(printf %b "$mount")" || say "still mounted: $mount"
   done
 }
 

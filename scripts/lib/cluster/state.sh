@@ -25,7 +25,11 @@ make_state() {
   [[ ${#state} -le 70 ]] || die "the path of the state folder is too long for sockets: $state"
   mkdir -p "$state"/{process,log,pki}
   chmod 700 "$state/pki"
-  [[ -e $state/settings ]] || choose_settings >"$state/settings"
+  if [[ ! -e $state/settings ]]; then
+    # What could not be chosen must not look as if it had been.
+    choose_settings >"$state/settings.partial"
+    mv "$state/settings.partial" "$state/settings"
+  fi
   load_settings
 }
 
@@ -43,20 +47,23 @@ load_settings() {
 # The services' range lies in the pods' network and begins with the bridge's address, which so becomes the address of the
 # service `kubernetes`: the API server listens there itself, and programs in pods find it without kube-proxy.
 choose_settings() {
-  local id prefix
+  local id prefix host part port
   id=$(printf %s "$state" | cksum | cut -d ' ' -f 1)
   prefix=$(free_network $((id % 256)))
-  cat <<SETTINGS
-cluster_name=thresher-${prefix##*.}
-prefix=$prefix
-host=$prefix.1
-apiserver_port=$(free_port "$prefix.1" 443 6443)
-kubelet_port=$(free_port "$prefix.1" 10250)
-registry_port=$(free_port "$prefix.1" 5000)
-s3_port=$(free_port "$prefix.1" 7070)
-etcd_port=$(free_port 127.0.0.1 23790)
-etcd_peer_port=$(free_port 127.0.0.1 23890)
-SETTINGS
+  host=$prefix.1
+  printf '%s\n' "cluster_name=thresher-${prefix##*.}" "prefix=$prefix" "host=$host"
+  while read -r part port; do
+    # shellcheck disable=SC2086 # several ports are several words
+    port=$(free_port $port)
+    echo "${part}_port=$port"
+  done <<PORTS
+apiserver $host 443 6443
+kubelet $host 10250
+registry $host 5000
+s3 $host 7070
+etcd 127.0.0.1 23790
+etcd_peer 127.0.0.1 23890
+PORTS
 }
 
 # Prints the first three bytes of a /24 network that no route of this machine knows, starting to look at 10.231.$1.
@@ -121,12 +128,16 @@ kill_part() {
   rm -f "$state/process/$1"
 }
 
-# Waits until a command succeeds, as long as the part runs.
+# Waits until a command succeeds, as long as the part runs, and for five minutes at most.
 # Usage: wait_until PART command…
 wait_until() {
-  local part=$1
+  local part=$1 deadline=$((SECONDS + 300))
   shift
   until "$@" >/dev/null 2>&1; do
+    if [[ $SECONDS -ge $deadline ]]; then
+      tail -n 10 "$state/log/$part.log" >&2
+      die "$part runs and does not get ready; its log is $state/log/$part.log"
+    fi
     if ! runs "$part"; then
       tail -n 10 "$state/log/$part.log" >&2
       die "$part does not run; its log is $state/log/$part.log"
