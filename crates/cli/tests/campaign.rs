@@ -34,6 +34,8 @@ const MAKE_IMAGE: &str = r#"
       mkdir -p "$root$(dirname "$library")"
       cp -L "$library" "$root$library"
     done
+    mkdir -p "$root/etc/ssl/certs"
+    cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
     printf '%s\n' 'root:x:0:0:root:/:/bin/sh' 'nonroot:x:65532:65532:nonroot:/:' >"$root/etc/passwd"
     printf '%s\n' 'root:x:0:' 'nonroot:x:65532:' >"$root/etc/group"
     chmod 1777 "$root/tmp" "$root/var/cache/thresher"
@@ -231,7 +233,7 @@ fn a_campaign_runs_by_itself_and_ends_with_a_code_where_a_night_is_worse() {
     apply_replies(&home, &name);
     apply_secret(&name);
     let args =
-        ["--schedule", "0 2 31 2 *", "--fail-on-regression", "--out", &folder, "--cluster-config", &cluster];
+        ["--schedule", "0 2 1 12 *", "--fail-on-regression", "--out", &folder, "--cluster-config", &cluster];
     let made = home.command("submit").args([&job]).args(args).expect(0);
     assert!(made.stdout.contains(&format!("campaign {name}")), "{}", made.stdout);
     let cron_job = get(&["cronjob", &name])["spec"].clone();
