@@ -1,8 +1,9 @@
 //! Measures what a run asks of its store: workers with rollouts that take no time, over a directory or a bucket.
 //!
-//! `bench_store URL WORKERS SLOTS ROLLOUTS STEPS` plans ROLLOUTS, four to an image, lets WORKERS finish them together, each
-//! with SLOTS at a time, and prints a line of JSON: seconds, requests, bytes. A rollout has STEPS steps of about 1.5 KB; with
-//! 0 it is a row and nothing else, and no trajectory is kept before grading.
+//! `bench_store URL WORKERS SLOTS ROLLOUTS STEPS HEARTBEAT_S` plans ROLLOUTS, four to an image, lets WORKERS finish them
+//! together, each with SLOTS at a time, checks that each rollout has one result, and prints a line of JSON: seconds, requests,
+//! bytes. A rollout has STEPS steps of about 1.5 KB; with 0 it is a row and nothing else, and no trajectory is kept before
+//! grading.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark that meets an error is over")]
 
 use std::sync::Arc;
@@ -70,8 +71,8 @@ impl Runner for Instantly {
 #[tokio::main]
 async fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [url, workers, slots, rollouts, steps] = &args[..] else {
-        panic!("usage: bench_store URL WORKERS SLOTS ROLLOUTS STEPS")
+    let [url, workers, slots, rollouts, steps, heartbeat_s] = &args[..] else {
+        panic!("usage: bench_store URL WORKERS SLOTS ROLLOUTS STEPS HEARTBEAT_S")
     };
     let number = |text: &String| text.parse::<u32>().unwrap();
     let (workers, slots, rollouts, steps) =
@@ -80,7 +81,7 @@ async fn main() {
     let meter = Metered::new(store);
     let planned = Instant::now();
     let ledger = ledger(&meter, &prefix, 0);
-    let plan = ledger.extend_plan(&spec(), &dataset(), &plan(rollouts)).await.unwrap();
+    let plan = ledger.extend_plan(&spec(number(heartbeat_s)), &dataset(), &plan(rollouts)).await.unwrap();
     let (plan_s, before) = (planned.elapsed().as_secs_f64(), meter.usage());
     let began = Instant::now();
     let tasks: Vec<_> = (0..workers)
@@ -116,6 +117,19 @@ async fn main() {
     let manifest = ledger.manifest().await.unwrap().unwrap();
     let data = manifest.files.iter().map(|file| file.bytes).sum();
     print(workers, rollouts, plan_s, seconds, since(before, meter.usage()), data, cost);
+    check(&ledger, &plan.plan).await;
+}
+
+/// Each planned rollout has one row in the sealed tables.
+async fn check(ledger: &Ledger, plan: &Plan) {
+    let reader = ledger.reader().await.unwrap();
+    assert!(reader.is_sealed());
+    let rows = reader.rollouts().await.unwrap();
+    let mut committed: Vec<_> = rows.iter().map(|row| &row.rollout_id).collect();
+    let mut planned: Vec<_> = plan.rollouts().map(|rollout| &rollout.rollout_id).collect();
+    committed.sort();
+    planned.sort();
+    assert_eq!(committed, planned, "each rollout is committed exactly once");
 }
 
 /// Follows the run until it is sealed, five looks a second; says what it was shown and what that cost.
@@ -178,8 +192,9 @@ fn ledger(meter: &Metered, prefix: &str, seed: u32) -> Ledger {
     Ledger::open(Arc::new(retrying), prefix, RunId::new("bench")).unwrap()
 }
 
-fn spec() -> RunSpec {
-    serde_json::from_str(r#"{"dataset": {"path": "none"}, "samples": 4, "fleet": {"heartbeat_s": 1}}"#)
+fn spec(heartbeat_s: u32) -> RunSpec {
+    let fleet = serde_json::json!({ "heartbeat_s": heartbeat_s });
+    serde_json::from_value(serde_json::json!({ "dataset": { "path": "none" }, "samples": 4, "fleet": fleet }))
         .unwrap()
 }
 
