@@ -23,6 +23,8 @@ const BY_SAMPLE: f64 = 0.4;
 /// What the planner knows of durations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Knowledge {
+    /// What a rollout of each image takes in the middle: everything but chance. No planner knows so much.
+    Images,
     /// What a former run of the same tasks took: other samples, of the same distribution.
     FormerRun,
     /// The mean of each repository.
@@ -38,6 +40,8 @@ pub struct Workload {
     seed: u64,
     /// Repository of each image.
     repositories: Vec<usize>,
+    /// Minutes of each image without chance.
+    middles: Vec<f64>,
     /// Minutes of each sample of each image.
     minutes: Vec<[f64; SAMPLES]>,
     /// Those of a former run.
@@ -60,7 +64,8 @@ impl Workload {
         };
         let (minutes, former) = (draw(), draw());
         let scale = scale(&minutes);
-        Self { seed, repositories, minutes: scaled(&minutes, scale), former: scaled(&former, scale) }
+        let middles = of_image.iter().map(|minutes| limited(minutes * scale)).collect();
+        Self { seed, repositories, middles, minutes: scaled(&minutes, scale), former: scaled(&former, scale) }
     }
 
     pub(super) fn seed(&self) -> u64 {
@@ -110,6 +115,9 @@ impl Workload {
         let former = || names.iter().zip(&self.former);
         match knowledge {
             Knowledge::Nothing => Durations::default(),
+            Knowledge::Images => Durations::given(
+                names.iter().zip(&self.middles).map(|(name, minutes)| (name.to_string(), minutes * 60.0)),
+            ),
             Knowledge::FormerRun => Durations::learned(
                 former()
                     .flat_map(|(name, minutes)| minutes.iter().map(move |minutes| (name, minutes * 60.0))),
@@ -173,8 +181,11 @@ fn scale(minutes: &[[f64; SAMPLES]]) -> f64 {
 }
 
 fn scaled(minutes: &[[f64; SAMPLES]], scale: f64) -> Vec<[f64; SAMPLES]> {
-    let limited = |minutes: f64| (minutes * scale).clamp(SHORTEST_MIN, LONGEST_MIN);
-    minutes.iter().map(|samples| samples.map(limited)).collect()
+    minutes.iter().map(|samples| samples.map(|minutes| limited(minutes * scale))).collect()
+}
+
+fn limited(minutes: f64) -> f64 {
+    minutes.clamp(SHORTEST_MIN, LONGEST_MIN)
 }
 
 /// Lognormal, with 1 in the middle.
