@@ -1,7 +1,11 @@
 //! A campaign on a real cluster: its CronJob's pod plans, follows and compares. Needs KUBECONFIG of a cluster of
 //! `scripts/cluster`, into which an image with the program is put.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
-#![expect(clippy::print_stdout, reason = "what is skipped is printed for scripts/test to collect")]
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "what is skipped is printed for scripts/test to collect"
+)]
 
 #[expect(dead_code, reason = "every test binary uses a part of what they share")]
 mod common;

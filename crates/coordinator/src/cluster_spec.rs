@@ -129,7 +129,7 @@ impl ClusterSpec {
 
 /// Whether a node's kubelet takes the path for a volume.
 fn is_folder(path: &str) -> bool {
-    path.starts_with('/') && path.trim_matches('/') != "" && path.split('/').all(|part| part != "..")
+    path.starts_with('/') && !path.trim_matches('/').is_empty() && path.split('/').all(|part| part != "..")
 }
 
 fn namespace() -> String {

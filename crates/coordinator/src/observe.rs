@@ -38,9 +38,11 @@ pub(crate) async fn run_view(
     let graded = log.packed().rollouts + beats.iter().map(|beat| beat.unpacked.graded).sum::<u64>();
     let held = beats.iter().map(|beat| beat.shards.len() as u64).sum::<u64>();
     let patience = outline.map_or(0, |outline| outline.spec.fleet.take_over_s);
-    let mut silence = silence.lock().unwrap_or_else(PoisonError::into_inner);
-    let at_work = silence.at_work(&beats, Instant::now(), Duration::from_secs(patience));
-    drop(silence);
+    let at_work = silence.lock().unwrap_or_else(PoisonError::into_inner).at_work(
+        &beats,
+        Instant::now(),
+        Duration::from_secs(patience),
+    );
     let enough = jobs.iter().any(|job| job.end.is_none() && job.slots >= wanted_slots);
     let shards_left = match over || enough {
         // Enough for what there is.

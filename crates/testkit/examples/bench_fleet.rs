@@ -16,7 +16,7 @@ fn main() {
     let mut numbers = env::args().skip(1).map(|text| text.parse().expect("numbers"));
     let seeds: u64 = numbers.next().unwrap_or(8);
     let slots: Option<u64> = numbers.next();
-    let sizes = slots.map_or(vec![200, 800], |slots| vec![slots]);
+    let sizes = slots.map_or_else(|| vec![200, 800], |slots| vec![slots]);
     println!(
         "| slots | who gets what | efficiency: mean, least | pulls per image | last 5 % of the rollouts, min |"
     );

@@ -4,7 +4,11 @@
 //! Needs a cluster of `scripts/cluster` (its variables in the environment, so that parts of it can be stopped), the dataset of
 //! `scripts/demo-dataset` in THRESHER_DEMO, and Docker. Without them the tests say that they skip.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
-#![expect(clippy::print_stdout, reason = "what is skipped is printed for scripts/test to collect")]
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "what is skipped is printed for scripts/test to collect"
+)]
 
 #[expect(dead_code, reason = "every test binary uses a part of what they share")]
 #[path = "../common/mod.rs"]
