@@ -18,7 +18,7 @@ mod model;
 mod rig;
 mod submitted;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use kubernetes::{eventually, evict, kill_worker, kubectl};
@@ -30,7 +30,7 @@ const STORE_AWAY: Duration = Duration::from_secs(120);
 /// How long the API server is away.
 const API_AWAY: Duration = Duration::from_secs(60);
 /// Between the model's question and its answer while a run is being disturbed, so that it is not over before.
-const SLOW: Duration = Duration::from_secs(3);
+const SLOW: Duration = Duration::from_secs(2);
 /// The same where nothing is waited for.
 const FAST: Duration = Duration::from_millis(20);
 
@@ -41,34 +41,32 @@ fn turn() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a run that nobody disturbs gives.
-fn undisturbed(rig: &Rig, placement: &str) -> Rewards {
-    rig.model.pace(FAST);
-    let mut run = Submitted::start(rig, placement, &Tasks::Sound);
-    run.end(0);
-    assert_eq!(run.failures(), 0, "{placement}: no pod failed");
-    run.rewards()
-}
-
-/// What a run on this machine gives, without a cluster.
-fn local(rig: &Rig) -> Rewards {
-    rig.model.pace(FAST);
-    let job = rig.job("local", &Tasks::Sound);
-    let images = rig.demo.join("images").display().to_string();
-    let run = rig.command("run").args([job.as_str(), "-q", "--backend", "embedded", "--images", &images]);
-    run.args(["-n", "4", "--out", "local"]).expect(0);
-    rig.rewards(&rig.path("local"))
+/// What runs give that nobody disturbs: one on this machine, without a cluster.
+fn wanted(rig: &Rig) -> &'static Rewards {
+    static WANTED: OnceLock<Rewards> = OnceLock::new();
+    WANTED.get_or_init(|| {
+        rig.model.pace(FAST);
+        let job = rig.job("local", &Tasks::Sound);
+        let images = rig.demo.join("images").display().to_string();
+        let run = rig.command("run").args([job.as_str(), "-q", "--backend", "embedded", "--images", &images]);
+        run.args(["-n", "4", "--out", "local"]).expect(0);
+        let rewards = rig.rewards(&rig.path("local"));
+        let with = |wanted: f64| rewards.values().filter(|reward| **reward == Some(wanted)).count();
+        assert!(with(1.0) >= 6 && with(0.0) >= 2, "both kinds are there: {rewards:?}");
+        rewards
+    })
 }
 
 #[test]
 fn every_placement_gives_the_rewards_of_a_run_on_one_machine() {
     let _turn = turn();
     let Some(rig) = Rig::start() else { return };
-    let wanted = local(&rig);
-    let with = |wanted_reward: f64| wanted.values().filter(|reward| **reward == Some(wanted_reward)).count();
-    assert!(with(1.0) >= 6 && with(0.0) >= 2, "both kinds are there: {wanted:?}");
+    let wanted = wanted(&rig);
     for placement in ["sidecar", "embedded", "pods"] {
-        assert_eq!(undisturbed(&rig, placement), wanted, "{placement}");
+        let mut run = Submitted::start(&rig, placement, &Tasks::Sound);
+        run.end(0);
+        assert_eq!(run.rewards(), *wanted, "{placement}");
+        assert_eq!(run.failures(), 0, "{placement}: no pod failed");
     }
     assert_eq!(rig.model.refusals(), Vec::<String>::new());
 }
@@ -78,7 +76,7 @@ fn every_placement_gives_the_rewards_of_a_run_on_one_machine() {
 fn workers_and_their_coordinator_may_go() {
     let _turn = turn();
     let Some(rig) = Rig::start() else { return };
-    let wanted = undisturbed(&rig, "sidecar");
+    let wanted = wanted(&rig);
     rig.model.pace(SLOW);
     let mut run = Submitted::start(&rig, "sidecar", &Tasks::Sound);
     run.wait_until_busy();
@@ -102,7 +100,7 @@ fn workers_and_their_coordinator_may_go() {
 
     rig.model.pace(FAST);
     run.end(0);
-    assert_eq!(run.rewards(), wanted);
+    assert_eq!(run.rewards(), *wanted);
     assert_eq!(run.failed_indexes(), "", "no slot was given up");
 }
 
@@ -111,7 +109,7 @@ fn workers_and_their_coordinator_may_go() {
 fn a_fleet_outlives_its_store_and_its_node() {
     let _turn = turn();
     let Some(rig) = Rig::start() else { return };
-    let wanted = undisturbed(&rig, "embedded");
+    let wanted = wanted(&rig);
     rig.model.pace(SLOW);
     let mut run = Submitted::start(&rig, "embedded", &Tasks::Sound);
     run.wait_until_busy();
@@ -139,7 +137,7 @@ fn a_fleet_outlives_its_store_and_its_node() {
 
     rig.model.pace(FAST);
     run.end(0);
-    assert_eq!(run.rewards(), wanted);
+    assert_eq!(run.rewards(), *wanted);
     assert_eq!(run.failed_indexes(), "", "no slot was given up");
 }
 
@@ -148,7 +146,7 @@ fn a_fleet_outlives_its_store_and_its_node() {
 fn sandboxes_outlive_the_api_server() {
     let _turn = turn();
     let Some(rig) = Rig::start() else { return };
-    let wanted = undisturbed(&rig, "pods");
+    let wanted = wanted(&rig);
     rig.model.pace(SLOW);
     let mut run = Submitted::start(&rig, "pods", &Tasks::WithOneThatHasNoImage);
     run.wait_until_busy();
@@ -164,7 +162,7 @@ fn sandboxes_outlive_the_api_server() {
     let mut rewards = run.rewards();
     let absent: Vec<_> = rewards.extract_if(.., |(task, _), _| task.starts_with("nowhere")).collect();
     assert!(!absent.is_empty() && absent.iter().all(|(_, reward)| reward.is_none()), "{absent:?}");
-    assert_eq!(rewards, wanted);
+    assert_eq!(rewards, *wanted);
     assert_eq!(run.failures(), 0, "no worker failed for it");
     assert!(before.iter().all(|worker| worker.counted == 0));
     eventually("no sandbox is left", || rig.sandboxes(&run.name).is_empty().then_some(()));
