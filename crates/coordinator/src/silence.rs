@@ -1,6 +1,6 @@
 //! Workers that left a heartbeat and are gone: a pause does not wait for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use thresher_ledger::{Heartbeat, Incarnation, WorkerState};
@@ -16,7 +16,8 @@ impl Silence {
     /// Whether a worker runs an attempt, or may begin one because it has not seen yet that it is not to. Those whose heartbeat
     /// has been the same for `patience` are gone.
     pub(crate) fn at_work(&mut self, beats: &[Heartbeat], now: Instant, patience: Duration) -> bool {
-        self.seen.retain(|worker, _| beats.iter().any(|beat| beat.incarnation == *worker));
+        let there: HashSet<&Incarnation> = beats.iter().map(|beat| &beat.incarnation).collect();
+        self.seen.retain(|worker, _| there.contains(worker));
         beats.iter().filter(|beat| self.silent_for(beat, now) < patience).any(works)
     }
 

@@ -157,7 +157,7 @@ impl Rig {
             "sandboxes_per_slot": 2,
             "insecure_registries": [self.registry],
             "model_secret": "scripted-model",
-            "drain_s": 60,
+            "drain_s": 180,
             "worker_template": { "spec": pod },
         });
         self.write(&format!("{placement}.yaml"), config.to_string())
