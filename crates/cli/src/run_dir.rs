@@ -29,6 +29,9 @@ impl Scratch {
     pub(crate) fn beside_others(cache: &Path) -> io::Result<Self> {
         let all = std::path::absolute(cache)?.join("scratch");
         fs::create_dir_all(&all)?;
+        // One process at a time: what is in the making is not locked yet, and looks like a dead one's.
+        let turn = File::create(all.join(LOCK))?;
+        turn.lock()?;
         for entry in fs::read_dir(&all)? {
             let path = entry?.path();
             if let Ok(lock) = File::options().write(true).open(path.join(LOCK))
