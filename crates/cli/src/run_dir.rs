@@ -30,7 +30,7 @@ impl Scratch {
         let all = std::path::absolute(cache)?.join("scratch");
         fs::create_dir_all(&all)?;
         // One process at a time: what is in the making is not locked yet, and looks like a dead one's.
-        let turn = File::create(all.join(LOCK))?;
+        let turn = File::create(all.with_extension("lock"))?;
         turn.lock()?;
         for entry in fs::read_dir(&all)? {
             let path = entry?.path();
