@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use thresher_core::run_spec::{BackendName, ImageCacheSpec, PodsSpec};
+use thresher_core::run_spec::{BackendName, ImageCacheSpec, Network, PodsSpec};
 use thresher_core::{RunId, exit_code};
 use thresher_sandbox::docker::{Docker, DockerOptions};
 use thresher_sandbox::embedded::{Embedded, EmbeddedOptions, Isolation, RegistryOptions};
@@ -88,7 +88,11 @@ async fn docker(job: &Job, cache: &Path, start: StartOptions) -> Result<Built, S
         start,
         ..DockerOptions::new(cache.join("guest"))
     };
-    Ok(Built { backend: Arc::new(Docker::connect(options).await?), name: BackendName::Docker })
+    let docker = Docker::connect(options).await?;
+    if sandbox.network == Network::Full {
+        docker.require_bridge().await?;
+    }
+    Ok(Built { backend: Arc::new(docker), name: BackendName::Docker })
 }
 
 async fn embedded(job: &Job, cache: &Path, start: StartOptions) -> Result<Built, SandboxError> {

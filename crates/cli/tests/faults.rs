@@ -12,6 +12,7 @@ use std::process::Command;
 use common::docker::{Daemon, IMAGE, processes};
 use common::row::{RIGHT, Row, job};
 use common::{Home, Output, backend, eventually, isolated, quickstart};
+use rustix::process::Signal;
 use thresher_core::Outcome;
 use thresher_ledger::RolloutSummary;
 
@@ -293,4 +294,44 @@ fn a_runner_that_is_killed_leaves_no_container() {
     run_docker(&home, &job, &daemon).expect(0);
     assert_eq!(graded(&only(&home)), (1.0, "evaluated".to_owned()));
     no_container_stays(&daemon);
+}
+
+/// The engine beside a worker begins when the worker does, and may take longer.
+#[test]
+fn a_worker_in_a_job_waits_for_its_engine_and_may_be_drained_meanwhile() {
+    let Some(mut daemon) = Daemon::start() else { return };
+    let home = Home::new();
+    let rows = [Row::new("engine__1").in_image(IMAGE, "")];
+    let job = job(&home, "job", &rows, &format!("agent: {{ name: oracle }}\n{DOCKER}"));
+    home.command("plan").args([job.as_str(), "--out", "out"]).expect(0);
+    let host = daemon.host();
+    let worker = || home.command("worker").args(["--run", "out", "-q"]).env("DOCKER_HOST", &host);
+    let waits = || {
+        let worker = worker().args(["--in-job"]).env("THRESHER_LOG", "thresher=info").spawn();
+        eventually("it waits", || worker.stderr().contains("waiting for what makes sandboxes").then_some(()));
+        worker
+    };
+    daemon.kill();
+    let told = worker().expect(6).stderr;
+    assert!(told.contains(&host), "on a machine of one's own one hears of it at once: {told}");
+    let drained = waits();
+    drained.signal(Signal::TERM);
+    drained.expect(4);
+    let worker = waits();
+    daemon.start_again();
+    worker.expect(0);
+    assert_eq!(graded(&only(&home)), (1.0, "evaluated".to_owned()));
+    no_container_stays(&daemon);
+}
+
+/// As engines beside workers are: what would run without the network that it asks for is not begun.
+#[test]
+fn an_engine_without_a_bridge_refuses_a_job_that_asks_for_the_network() {
+    let Some(daemon) = Daemon::start() else { return };
+    let home = Home::new();
+    let rows = [Row::new("network__1").in_image(IMAGE, "")];
+    let docker = DOCKER.replacen('{', "{ network: full,", 1);
+    let job = job(&home, "job", &rows, &format!("agent: {{ name: oracle }}\n{docker}"));
+    let told = run_docker(&home, &job, &daemon).expect(6).stderr;
+    assert!(told.contains("network: full") && told.contains("--bridge=none"), "{told}");
 }

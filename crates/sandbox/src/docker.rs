@@ -31,12 +31,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::container::AttachContainerResults;
 use bollard::models::ContainerCreateBody;
-use bollard::query_parameters::{AttachContainerOptions, CreateContainerOptions};
+use bollard::query_parameters::{AttachContainerOptions, CreateContainerOptions, InspectNetworkOptions};
 use rand::TryRng;
 use thresher_core::ImageCounts;
 use thresher_core::record::SandboxIdentity;
 use thresher_core::run_spec::{LimitsSpec, Network, PullPolicy};
 use thresher_core::task::ImageRef;
+use tokio::sync::OnceCell;
 
 use crate::{
     Backend, FileMode, Prepared, Sandbox, SandboxError, SandboxSpec, StartOptions, WaterMarks, guest,
@@ -114,6 +115,8 @@ pub struct Docker {
     watch: Arc<Watch>,
     removals: Arc<Removals>,
     min_free_bytes: u64,
+    /// Set once the daemon is known to have a bridge.
+    bridge: OnceCell<()>,
     /// What the daemon made of each combination of limits and network, read back from its first container.
     applied: Mutex<Vec<(LimitsSpec, Network, Applied)>>,
 }
@@ -154,6 +157,7 @@ impl Docker {
             images: Images::new(cache.clone(), pull, registry_map, pull_stall, rate_limit_pause),
             cache,
             applied: Mutex::default(),
+            bridge: OnceCell::new(),
             engine,
             facts,
             common,
@@ -161,6 +165,27 @@ impl Docker {
             watch,
             min_free_bytes,
         })
+    }
+
+    /// Makes sure that sandboxes can have the network. Without a bridge the daemon makes containers that ask for it all the
+    /// same, and they have none.
+    ///
+    /// # Errors
+    /// [`SandboxError::Unsupported`] if the daemon has no bridge, [`SandboxError::Daemon`] if it does not answer.
+    pub async fn require_bridge(&self) -> Result<(), SandboxError> {
+        let has_bridge = async || {
+            let options = None::<InspectNetworkOptions>;
+            match self.engine.call(self.engine.api.inspect_network(container::BRIDGE, options)).await {
+                Ok(_) => Ok(()),
+                Err(error) if error.is_not_found() => Err(SandboxError::Unsupported(format!(
+                    "`network: full` is asked for, and the container engine at {} has no bridge: it was started with \
+                     --bridge=none, as those beside workers in a cluster are",
+                    self.engine.address
+                ))),
+                Err(error) => Err(self.engine.error("tell about its bridge", error)),
+            }
+        };
+        self.bridge.get_or_try_init(has_bridge).await.copied()
     }
 
     /// Creates the container, in a task of its own: the daemon goes on creating when the caller gives up, and then
@@ -267,6 +292,9 @@ impl Backend for Docker {
     }
 
     async fn start(&self, spec: &SandboxSpec) -> Result<Sandbox, SandboxError> {
+        if spec.network == Network::Full {
+            self.require_bridge().await?;
+        }
         let mut held = self.create(spec).await?;
         let life = async { Ok(self.watch.life().await) };
         let (streams, identity, life) =

@@ -104,8 +104,11 @@ async fn a_task_that_asks_for_the_network_gets_the_bridge() {
     let full = SandboxSpec { network: Network::Full, ..spec(&rig.base) };
     let mut sandbox = match rig.backend.start(&full).await {
         Ok(sandbox) => sandbox,
-        // A daemon without iptables has no bridge to give: its refusal must not read as the sandbox's own end.
-        Err(error) => return assert!(matches!(error, SandboxError::Daemon(_)), "{error}"),
+        // A daemon without iptables has none to give: its refusal must not read as the sandbox's own end.
+        Err(error) => {
+            let refused = matches!(error, SandboxError::Daemon(_) | SandboxError::Unsupported(_));
+            return assert!(refused, "{error}");
+        }
     };
     assert_eq!(sandbox.identity().agent_network, "full");
     assert_ne!(bash(&mut sandbox, "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '").await, "lo");
@@ -506,12 +509,15 @@ async fn a_killed_runner_leaves_nothing_running_and_the_reaper_spares_the_living
 }
 
 #[tokio::test]
-async fn a_daemon_that_dies_is_the_cause_also_after_it_came_back() {
+async fn a_daemon_without_a_bridge_says_so_and_one_that_dies_is_the_cause_also_after_it_came_back() {
     let Some(mut daemon) = PrivateDaemon::start().await else { return };
     let image = rig::small_image_of(&daemon.client()).await;
     let options = DockerOptions { host: Some(daemon.host()), ..rig::options() };
     let backend = Docker::connect(options).await.unwrap();
     let base = backend.prepare(&image).await.unwrap();
+    let full = SandboxSpec { network: Network::Full, ..spec(&base) };
+    let error = backend.start(&full).await.unwrap_err();
+    assert!(matches!(&error, SandboxError::Unsupported(why) if why.contains("--bridge=none")), "{error}");
     let mut running = backend.start(&spec(&base)).await.unwrap();
     let idle = backend.start(&spec(&base)).await.unwrap();
     assert!(backend.evidence().await.is_none());

@@ -117,10 +117,13 @@ fn ulimits() -> Vec<ResourcesUlimits> {
     vec![ResourcesUlimits { name: Some("core".into()), soft: Some(0), hard: Some(0) }]
 }
 
+/// The daemon's network that leads outside.
+pub(super) const BRIDGE: &str = "bridge";
+
 fn network_mode(network: Network) -> &'static str {
     match network {
         Network::None => "none",
-        Network::Full => "bridge",
+        Network::Full => BRIDGE,
     }
 }
 
