@@ -1,6 +1,5 @@
 //! A run's place in a cluster, and the loop that looks after it.
 
-use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::batch::v1::Job;
@@ -8,11 +7,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use thresher_ledger::{Ledger, LogSummary, RunState};
+use tokio::sync::Mutex;
 
 use crate::decide::{Command, Ending, decide, is_held};
 use crate::observe::{Stuck, run_view};
-use crate::silence::Silence;
 use crate::template::Template;
+use crate::workers::Workers;
 use crate::{ClusterError, ClusterSpec, View, Wanted};
 
 /// How often the fleet is looked at. A look is a list of the run's few KubeJobs, and now and then one of its pods that wait.
@@ -27,7 +27,7 @@ pub struct Fleet {
     pub(crate) ledger: Ledger,
     pub(crate) place: String,
     pub(crate) template: Template,
-    silence: Mutex<Silence>,
+    workers: Mutex<Workers>,
 }
 
 /// How a pause that was followed ended.
@@ -60,8 +60,8 @@ impl Fleet {
     pub async fn new(ledger: Ledger, place: &str, spec: ClusterSpec) -> Result<Self, ClusterError> {
         let template = Template::new(ledger.run(), place, &spec)?;
         let client = connect(spec.context.as_deref()).await?;
-        let silence = Mutex::default();
-        Ok(Self { client, spec, ledger, place: place.to_owned(), template, silence })
+        let workers = Mutex::default();
+        Ok(Self { client, spec, ledger, place: place.to_owned(), template, workers })
     }
 
     /// Hash of the template that generations are made from.
@@ -94,7 +94,12 @@ impl Fleet {
         let mut ending = None;
         for command in decide(view) {
             match command {
-                Command::End(end) => ending = Some(end),
+                Command::End(end) => {
+                    if matches!(end, Ending::Over | Ending::Cancelled) {
+                        self.clear_sandboxes().await?;
+                    }
+                    ending = Some(end);
+                }
                 command => {
                     self.apply(&command).await?;
                     hear(FleetEvent::Did(command));
@@ -192,7 +197,7 @@ impl Fleet {
         let control = self.ledger.control().await?;
         let slots = control.slots.unwrap_or(self.spec.slots).max(1);
         let mut jobs = self.fleet_jobs().await?;
-        let run = run_view(&self.ledger, &control, log, &jobs, slots, &self.silence).await?;
+        let run = run_view(&self.ledger, &control, log, &jobs, slots, &self.workers).await?;
         if run.over || matches!(run.state, RunState::Cancelled { .. }) {
             for job in jobs.iter_mut().filter(|job| job.pods > 0 && job.ready == 0) {
                 job.pending = self.pending_pods(job.generation).await?;

@@ -21,8 +21,9 @@ mod kueue;
 mod logs;
 mod merge;
 mod observe;
-mod silence;
+mod sandboxes;
 mod template;
+mod workers;
 
 pub use campaign::Campaign;
 pub use cluster_spec::{ClusterSpec, Placement};

@@ -1,6 +1,5 @@
 //! What is seen of a run: in its ledger, and in its cluster.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
@@ -9,10 +8,10 @@ use kube::ResourceExt as _;
 use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
 use thresher_ledger::{Control, Ledger, LogSummary, RunState};
-use tokio::time::Instant;
+use tokio::sync::Mutex;
 
-use crate::silence::Silence;
 use crate::template::{GENERATION, GRADED, PLACE, PROGRESS, PROGRESS_AT, ROUND, SLOTS, TEMPLATE};
+use crate::workers::Workers;
 use crate::{ClusterError, FleetJob, JobEnd, RunView, fleet::Fleet};
 
 /// Pods that wait are named up to this many.
@@ -28,21 +27,19 @@ pub(crate) async fn run_view(
     log: &LogSummary,
     jobs: &[FleetJob],
     wanted_slots: u32,
-    silence: &Mutex<Silence>,
+    workers: &Mutex<Workers>,
 ) -> Result<RunView, ClusterError> {
     let outline = ledger.plan_outline().await?;
     let (segment, shards, planned) =
         outline.as_ref().map_or((0, 0, 0), |outline| (outline.segment, outline.shards, outline.rollouts));
     let over = segment > 0 && ledger.is_over(segment, control.round).await?;
-    let beats = ledger.heartbeats().await?;
+    let mut workers = workers.lock().await;
+    let beats = workers.look(ledger, control.state).await?;
     let graded = log.packed().rollouts + beats.iter().map(|beat| beat.unpacked.graded).sum::<u64>();
     let held = beats.iter().map(|beat| beat.shards.len() as u64).sum::<u64>();
+    let there = beats.len();
     let patience = outline.map_or(0, |outline| outline.spec.fleet.take_over_s);
-    let at_work = silence.lock().unwrap_or_else(PoisonError::into_inner).at_work(
-        &beats,
-        Instant::now(),
-        Duration::from_secs(patience),
-    );
+    let at_work = workers.at_work(Duration::from_secs(patience));
     let enough = jobs.iter().any(|job| job.end.is_none() && job.slots >= wanted_slots);
     let shards_left = match over || enough {
         // Enough for what there is.
@@ -55,7 +52,7 @@ pub(crate) async fn run_view(
         RunState::Paused => "paused",
         RunState::Cancelled { .. } => "cancelled",
     };
-    let progress = format!("{state}: {graded}/{planned} graded, {} workers", beats.len());
+    let progress = format!("{state}: {graded}/{planned} graded, {there} workers");
     let (round, hold_now) = (control.round, control.hold_now);
     Ok(RunView { state: control.state, hold_now, at_work, round, over, graded, shards_left, progress })
 }

@@ -72,6 +72,11 @@ impl Template {
         format!("{RUN}={},app.kubernetes.io/component=worker", self.run)
     }
 
+    /// The label that finds what the run's workers make in the namespace of sandboxes.
+    pub(crate) fn sandboxes(&self) -> String {
+        format!("{RUN}={},app.kubernetes.io/component=sandbox", self.run)
+    }
+
     /// The KubeJob of a generation.
     pub(crate) fn job(&self, generation: u32, slots: u32, beginning: &Beginning) -> Value {
         let Beginning { round, graded, older_drain } = beginning;

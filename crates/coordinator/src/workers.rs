@@ -1,21 +1,69 @@
-//! Workers that left a heartbeat and are gone: a pause does not wait for them.
+//! What heartbeats tell of the workers, and which of those that left one are gone: a pause does not wait for them.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use thresher_ledger::{Heartbeat, Incarnation, WorkerState};
+use thresher_ledger::{Heartbeat, Incarnation, Ledger, LedgerError, RunState, WorkerState};
 use tokio::time::Instant;
+
+/// Heartbeats read in a second, on average: each is an object of its own in the store.
+const READS_PER_S: f64 = 50.0;
+
+/// What was last read of a run's workers.
+#[derive(Debug, Default)]
+pub(crate) struct Workers {
+    reading: Option<Reading>,
+    silence: Silence,
+}
+
+#[derive(Debug)]
+struct Reading {
+    at: Instant,
+    state: RunState,
+    beats: Vec<Heartbeat>,
+}
+
+impl Workers {
+    /// Reads all heartbeats, unless that was done a short while ago, for as many as they are.
+    pub(crate) async fn look(
+        &mut self,
+        ledger: &Ledger,
+        state: RunState,
+    ) -> Result<&[Heartbeat], LedgerError> {
+        let now = Instant::now();
+        let reading = match self.reading.take().filter(|last| last.serves(state, now)) {
+            Some(last) => last,
+            None => Reading { at: now, state, beats: ledger.heartbeats().await? },
+        };
+        Ok(&self.reading.insert(reading).beats)
+    }
+
+    /// Whether a worker runs an attempt, or may begin one, as far as was read. Those that have been silent for `patience` are
+    /// gone.
+    pub(crate) fn at_work(&mut self, patience: Duration) -> bool {
+        let beats = self.reading.as_ref().map_or(&[][..], |reading| &reading.beats);
+        self.silence.at_work(beats, Instant::now(), patience)
+    }
+}
+
+impl Reading {
+    /// What workers said before an operator's word tells nothing of what they do since.
+    fn serves(&self, state: RunState, now: Instant) -> bool {
+        let lasts = Duration::from_secs_f64(self.beats.len() as f64 / READS_PER_S);
+        self.state == state && now.duration_since(self.at) < lasts
+    }
+}
 
 /// Since when heartbeats have been the same, by this process's clock.
 #[derive(Debug, Default)]
-pub(crate) struct Silence {
+struct Silence {
     seen: HashMap<Incarnation, (u64, Instant)>,
 }
 
 impl Silence {
     /// Whether a worker runs an attempt, or may begin one because it has not seen yet that it is not to. Those whose heartbeat
     /// has been the same for `patience` are gone.
-    pub(crate) fn at_work(&mut self, beats: &[Heartbeat], now: Instant, patience: Duration) -> bool {
+    fn at_work(&mut self, beats: &[Heartbeat], now: Instant, patience: Duration) -> bool {
         let there: HashSet<&Incarnation> = beats.iter().map(|beat| &beat.incarnation).collect();
         self.seen.retain(|worker, _| there.contains(worker));
         beats.iter().filter(|beat| self.silent_for(beat, now) < patience).any(works)
@@ -52,6 +100,19 @@ mod tests {
             "spent": { "micro_usd": 0, "tokens": 0, "rollouts": 0 },
         });
         serde_json::from_value(beat).unwrap()
+    }
+
+    #[tokio::test]
+    async fn many_heartbeats_are_read_less_often_and_at_once_after_an_operators_word() {
+        let at = Instant::now();
+        let of = |workers: usize| {
+            let beats = (0..workers).map(|worker| beat(&format!("w{worker}"), 1, "working", &[])).collect();
+            Reading { at, state: RunState::Running, beats }
+        };
+        let serves = |workers, state, seconds| of(workers).serves(state, at + Duration::from_secs(seconds));
+        assert!(!serves(0, RunState::Running, 0) && !serves(250, RunState::Running, 5));
+        assert!(serves(1_000, RunState::Running, 19) && !serves(1_000, RunState::Running, 20));
+        assert!(!serves(1_000, RunState::Paused, 1));
     }
 
     #[tokio::test]

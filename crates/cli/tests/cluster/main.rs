@@ -67,6 +67,11 @@ fn every_placement_gives_the_rewards_of_a_run_on_one_machine() {
         run.end(0);
         assert_eq!(run.rewards(), *wanted, "{placement}");
         assert_eq!(run.failures(), 0, "{placement}: no pod failed");
+        let logs = run.command("logs", &[]);
+        let workers = run.workers();
+        assert!(workers.len() == 3 && workers.iter().all(|worker| logs.contains(&worker.name)), "{logs}");
+        assert!(run.command("logs", &["--slot", "0", "--tail", "9"]).contains("this worker: "), "{logs}");
+        assert!(run.watched().contains(": sealed "), "{placement}");
     }
     assert_eq!(rig.model.refusals(), Vec::<String>::new());
 }
@@ -141,7 +146,8 @@ fn a_fleet_outlives_its_store_and_its_node() {
     assert_eq!(run.failed_indexes(), "", "no slot was given up");
 }
 
-/// Sandboxes that are pods go on without an API server, and an image that does not exist faults its own rollouts alone.
+/// Sandboxes that are pods go on without an API server, an image that does not exist faults its own rollouts alone, a pause
+/// ends the fleet and no rollout, and nothing is left of what workers made that are gone.
 #[test]
 fn sandboxes_outlive_the_api_server() {
     let _turn = turn();
@@ -149,6 +155,12 @@ fn sandboxes_outlive_the_api_server() {
     let wanted = wanted(&rig);
     rig.model.pace(SLOW);
     let mut run = Submitted::start(&rig, "pods", &Tasks::WithOneThatHasNoImage);
+    run.wait_until_busy();
+    rig.leave_a_slot(&run.name);
+
+    run.command("pause", &[]);
+    assert_eq!(run.running(), 0, "the command waited for the last pod");
+    run.command("resume", &[]);
     run.wait_until_busy();
     let before = run.workers();
 

@@ -111,6 +111,17 @@ impl Rig {
         get(&["pods,configmaps", "-n", "thresher-sandboxes", "-l", &selector])
     }
 
+    /// Makes what a worker leaves that is killed, and whose slot nobody takes again.
+    pub(crate) fn leave_a_slot(&self, run: &str) {
+        let labels = json!({
+            "app.kubernetes.io/component": "sandbox", "thresher.dev/run": run, "thresher.dev/slot": "99",
+            "thresher.dev/generation": "1",
+        });
+        let metadata =
+            json!({ "name": format!("{run}-left"), "namespace": "thresher-sandboxes", "labels": labels });
+        apply(&json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata }));
+    }
+
     /// Writes a job file, with the dataset beside it.
     pub(crate) fn job(&self, name: &str, tasks: &Tasks) -> String {
         let mut rows = self.rows.clone();
@@ -212,7 +223,11 @@ fn secret(name: &str, values: &[(&str, String)]) {
         "apiVersion": "v1", "kind": "Secret", "stringData": data,
         "metadata": { "name": name, "namespace": "thresher" },
     });
+    apply(&secret);
+}
+
+fn apply(object: &Value) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    std::io::Write::write_all(&mut file, secret.to_string().as_bytes()).unwrap();
+    std::io::Write::write_all(&mut file, object.to_string().as_bytes()).unwrap();
     kubectl(&["apply", "--server-side", "--force-conflicts", "-f", file.path().to_str().unwrap()]);
 }

@@ -57,9 +57,19 @@ impl<'r> Submitted<'r> {
         eventually(what, || coordinator.stderr().contains(what).then_some(()));
     }
 
+    /// Gives a command for the run on its cluster, which must succeed, and returns what it prints.
+    pub(crate) fn command(&self, verb: &str, args: &[&str]) -> String {
+        let command = self.rig.command(verb).args([self.url().as_str()]).args(args);
+        command.args(["--cluster-config", self.config.as_str()]).expect(0).stdout
+    }
+
+    /// What `thresher watch` prints of the run, which is over.
+    pub(crate) fn watched(&self) -> String {
+        self.rig.command("watch").args([self.url()]).expect(0).stdout
+    }
+
     pub(crate) fn scale(&self, slots: u32) {
-        let scale = self.rig.command("scale").args([self.url(), slots.to_string()]);
-        scale.args(["--cluster-config", self.config.as_str()]).expect(0);
+        self.command("scale", &[&slots.to_string()]);
     }
 
     /// Waits until all three slots have workers at work, and some rollouts have ended.
