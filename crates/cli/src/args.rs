@@ -19,7 +19,14 @@ pub(crate) struct Args {
 #[derive(ClapArgs, Debug, Clone)]
 pub(crate) struct GlobalArgs {
     /// What is logged to stderr, as in `warn` or `thresher_rollout=debug`.
-    #[arg(long, global = true, env = "THRESHER_LOG", value_name = "FILTER", default_value = "warn")]
+    // What those two libraries complain of is told once, by who calls them and knows whether it matters.
+    #[arg(
+        long,
+        global = true,
+        env = "THRESHER_LOG",
+        value_name = "FILTER",
+        default_value = "warn,kube_client=off,aws_config=error"
+    )]
     pub(crate) log_filter: String,
     /// How the log looks.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Compact)]
