@@ -67,6 +67,12 @@ impl Pulse {
         }
     }
 
+    /// Waits for the beat that is being written; none is while what is returned lives. A beat that were broken off instead might
+    /// yet be stored, after the heartbeat was cleared.
+    pub(crate) async fn hold(&self) -> impl Send + '_ {
+        self.stored.lock().await
+    }
+
     async fn write(&self, stored: &mut Stored) -> Result<(), LedgerError> {
         let (heartbeat, changes) = {
             let wanted = self.wanted();
@@ -79,5 +85,54 @@ impl Pulse {
 
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
         self.wanted.lock().expect("no holder of this lock panics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::pin::pin;
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use thresher_core::RunId;
+    use thresher_store::LocalDir;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_cleared_while_a_beat_is_being_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(LocalDir::new(folder.path()));
+        let ledger = Ledger::open(store, "run", RunId::new("run")).unwrap();
+        let me = ledger.incarnation();
+        let beat = json!({
+            "protocol": 1, "incarnation": me, "sequence": 0, "round": 1, "state": "working", "host": "h", "slots": 1,
+            "shards": [], "in_flight": [], "unpacked": { "graded": 0, "solved": 0 },
+            "done": { "graded": 0, "solved": 0, "faulted": 0 },
+            "spent": { "micro_usd": 0, "tokens": 0, "rollouts": 0 },
+        });
+        let pulse = Pulse::new(ledger.clone(), serde_json::from_value(beat).unwrap());
+        let mut writing = pin!(pulse.announce());
+        tokio::select! {
+            biased;
+            // The disk was faster than this look at it.
+            _ = &mut writing => {}
+            () = ready(()) => tokio::select! {
+                biased;
+                _ = pulse.hold() => panic!("a beat is being written"),
+                written = writing => written.unwrap(),
+            },
+        }
+        let held = pulse.hold().await;
+        pulse.change(|beat| beat.state = thresher_ledger::WorkerState::Draining);
+        tokio::select! {
+            biased;
+            _ = pulse.announce() => panic!("nothing may be written now"),
+            () = ready(()) => {}
+        }
+        ledger.clear_heartbeat(&me).await.unwrap();
+        assert_eq!(ledger.heartbeats().await.unwrap().len(), 0);
+        drop(held);
     }
 }

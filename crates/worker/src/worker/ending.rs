@@ -113,6 +113,7 @@ impl Worker {
         if !self.purse.is_unlimited() {
             ledger.close_tranche(&self.me, self.purse.spent()).await?;
         }
+        let _held = self.pulse.hold().await;
         self.beats.shutdown().await;
         ledger.clear_heartbeat(&self.me).await?;
         // That of an earlier sealing says nothing of what this worker leaves behind.
