@@ -46,6 +46,12 @@ need_cargo() {
   command -v cargo >/dev/null || die "cargo is missing; https://rustup.rs installs it"
 }
 
+# Installs a program of crates.io, compiled for a short build: it is a tool, run now and then.
+cargo_install() {
+  CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=64 \
+    CARGO_PROFILE_RELEASE_DEBUG=false cargo install --locked "$@"
+}
+
 # Where cargo puts what it builds.
 target_dir() {
   cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'

@@ -63,6 +63,6 @@ build_moto() {
 
 build_s3s_fs() {
   # A folder of its own: the checkout's has other settings, and this one is not needed afterwards.
-  CARGO_TARGET_DIR=$1/target cargo install --quiet --locked --root "$1" --features binary \
-    "s3s-fs@$s3s_fs_version" && rm -rf "$1/target"
+  CARGO_TARGET_DIR=$1/target cargo_install --quiet --root "$1" --features binary "s3s-fs@$s3s_fs_version" &&
+    rm -rf "$1/target"
 }
