@@ -156,12 +156,12 @@ async fn pods(job: &Job, start: StartOptions) -> Result<Built, SandboxError> {
         overrides: overrides.clone(),
         network_enforced: *network_enforced,
         slot: slot(&start.incarnation),
+        start: StartOptions { run: variable("THRESHER_FLEET").unwrap_or(start.run), ..start },
         generation: variable("THRESHER_GENERATION").and_then(|number| number.parse().ok()),
         older: match variable("THRESHER_OLDER_GENERATIONS").as_deref() {
             Some("drain") => OlderGenerations::Drain,
             _ => OlderGenerations::Gone,
         },
-        start,
         deadline: Duration::from_secs(*deadline_s),
         schedule_limit: Duration::from_secs(*schedule_limit_s),
         start_limit: Duration::from_secs(*start_limit_s),

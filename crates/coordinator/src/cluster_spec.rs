@@ -33,6 +33,10 @@ pub struct ClusterSpec {
     /// path. They are lost with the pod if absent.
     #[serde(default)]
     pub engine_storage: Option<String>,
+    /// Whether sandboxes whose task asks for the network get it from the engine beside the worker: everything but the ranges in
+    /// the engine's variable THRESHER_DENIED, which are the metadata address and private networks. Its image needs `iptables`.
+    #[serde(default)]
+    pub engine_network: bool,
     /// Registries, as `host:port`, that the engine speaks to without TLS.
     #[serde(default)]
     pub insecure_registries: Vec<String>,

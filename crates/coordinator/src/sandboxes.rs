@@ -3,11 +3,10 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt as _};
-use thresher_core::run_spec::BackendName;
 
-use crate::ClusterError;
 use crate::fleet::Fleet;
 use crate::template::GENERATION;
+use crate::{ClusterError, Placement};
 
 impl Fleet {
     /// Removes the objects of worker slots whose last worker was killed, and with them their pods. No worker of a KubeJob is
@@ -16,12 +15,11 @@ impl Fleet {
     /// # Errors
     /// The cluster does not answer. What it refuses is left, and said in the log.
     pub(crate) async fn clear_sandboxes(&self) -> Result<(), ClusterError> {
-        let Some(outline) = self.ledger.plan_outline().await? else { return Ok(()) };
-        let sandbox = &outline.spec.sandbox;
-        if sandbox.backend != BackendName::Pods {
+        if self.spec.placement != Placement::Pods {
             return Ok(());
         }
-        match self.clear_slots(&sandbox.pods.namespace).await {
+        let Some(outline) = self.ledger.plan_outline().await? else { return Ok(()) };
+        match self.clear_slots(&outline.spec.sandbox.pods.namespace).await {
             Err(error @ ClusterError::Refused { .. }) => {
                 tracing::warn!(%error, "what killed workers left of their sandboxes stays");
                 Ok(())

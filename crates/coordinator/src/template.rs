@@ -132,6 +132,9 @@ fn parsed(manifest: &str) -> Value {
     serde_saphyr::from_str(manifest).expect("our own manifests are YAML")
 }
 
+/// Arguments of an engine whose containers have no network.
+const ALONE: [&str; 2] = ["--bridge=none", "--iptables=false"];
+
 fn placement(spec: &ClusterSpec) -> Value {
     let insecure = spec.insecure_registries.iter().map(|host| json!(format!("--insecure-registry={host}")));
     match spec.placement {
@@ -140,6 +143,10 @@ fn placement(spec: &ClusterSpec) -> Value {
             let engine = &mut fragment["spec"]["template"]["spec"]["initContainers"][0];
             engine["image"] = json!(spec.engine_image);
             if let Some(args) = engine["args"].as_array_mut() {
+                if spec.engine_network {
+                    args.retain(|arg| !ALONE.iter().any(|alone| arg == alone));
+                    args.push(json!("--icc=false"));
+                }
                 args.extend(insecure);
             }
             if let Some(folder) = &spec.engine_storage {
@@ -300,6 +307,20 @@ mod tests {
             let error = ClusterSpec::parse("cluster.yaml", &text).unwrap_err().to_string();
             assert!(error.contains("cluster.yaml: engine_storage") && error.contains("absolute"), "{error}");
         }
+    }
+
+    #[test]
+    fn engines_have_a_bridge_where_that_is_said() {
+        let args = |more: &str| {
+            let args = container(&job(more), "initContainers", "engine")["args"].clone();
+            args.as_array().unwrap().iter().map(|arg| arg.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let has = |more: &str, arg: &str| args(more).iter().any(|given| given == arg);
+        let bridge = "engine_network: true\n";
+        for alone in ALONE {
+            assert!(has("", alone) && !has(bridge, alone), "{alone}");
+        }
+        assert!(!has("", "--icc=false") && has(bridge, "--icc=false"));
     }
 
     #[test]

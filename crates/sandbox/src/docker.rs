@@ -179,7 +179,7 @@ impl Docker {
                 Ok(_) => Ok(()),
                 Err(error) if error.is_not_found() => Err(SandboxError::Unsupported(format!(
                     "`network: full` is asked for, and the container engine at {} has no bridge: it was started with \
-                     --bridge=none, as those beside workers in a cluster are",
+                     --bridge=none, as those beside workers in a cluster are without `engine_network`",
                     self.engine.address
                 ))),
                 Err(error) => Err(self.engine.error("tell about its bridge", error)),
