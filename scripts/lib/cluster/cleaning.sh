@@ -3,7 +3,7 @@
 # Stops every process, then removes what they left behind, then the state folder.
 clean_everything() {
   local part
-  for part in kwok kubelet scheduler controller-manager apiserver etcd registry s3; do kill_part "$part"; done
+  for part in kwok kueue kubelet scheduler controller-manager apiserver etcd registry s3; do kill_part "$part"; done
   kill_pods
   kill_part containerd
   kill_shims

@@ -4,6 +4,7 @@
 #   kubeconfig        for the cluster's administrator
 #   process/<part>    process id and start time (in clock ticks since boot) of what was started
 #   log/<part>.log
+#   kueue             if Kueue is a part of it
 
 parts=(etcd apiserver controller-manager scheduler containerd kubelet registry s3)
 
@@ -38,6 +39,7 @@ load_settings() {
   # shellcheck disable=SC1091 # written by choose_settings
   source "$state/settings"
   export KUBECONFIG=$state/kubeconfig
+  [[ ! -e $state/kueue || " ${parts[*]} " == *" kueue "* ]] || parts+=(kueue)
   # What is asked here is on this machine.
   unset HTTP_PROXY HTTPS_PROXY http_proxy https_proxy
 }
