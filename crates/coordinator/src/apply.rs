@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::ClusterError;
 use crate::decide::{Beginning, Command};
 use crate::fleet::Fleet;
-use crate::observe::HELD;
+use crate::observe::{HELD, is_queued};
 use crate::template::{PROGRESS, PROGRESS_AT, job_name};
 
 /// Who owns the fields of what is applied.
@@ -42,7 +42,12 @@ impl Fleet {
         let applied = self.jobs().patch(&name, &parameters, &Patch::Apply(&job)).await;
         match applied {
             // Another coordinator was first, and what pods are made from never changes: the next look shows what it made.
-            Err(kube::Error::Api(status)) if status.code == 422 && self.is_there(&name).await => Ok(()),
+            // A queue that has begun it meanwhile refuses with another code.
+            Err(kube::Error::Api(status))
+                if [403, 422].contains(&status.code) && self.is_there(&name).await =>
+            {
+                Ok(())
+            }
             done => done.map(drop).map_err(|error| ClusterError::of(&format!("apply KubeJob {name}"), error)),
         }
     }
@@ -53,14 +58,28 @@ impl Fleet {
 
     /// Suspends a generation or takes that back: a queue's by its workload, which the queue then respects.
     async fn hold(&self, generation: u32, held: bool) -> Result<(), ClusterError> {
+        let name = job_name(self.ledger.run(), generation);
+        let found = self.jobs().get_opt(&name).await;
+        let found = found.map_err(|error| ClusterError::of(&format!("read KubeJob {name}"), error))?;
+        let Some(job) = found else { return Ok(()) };
         let mark = json!({ "metadata": { "annotations": { HELD: held.to_string() } } });
-        if self.spec.queue.is_some() {
-            self.change(generation, mark).await?;
-            return self.set_workload_active(generation, !held).await;
+        match (is_queued(&job), held) {
+            (false, _) => {
+                let mut change = json!({ "spec": { "suspend": held } });
+                crate::merge::merge(&mut change, &mark);
+                self.change(generation, change).await
+            }
+            // Whoever is killed between the two leaves what is not yet done to be seen.
+            (true, true) if self.workloads_of(&job).await?.is_empty() => Ok(()),
+            (true, true) => {
+                self.change(generation, mark).await?;
+                self.set_workload_active(&job, false).await
+            }
+            (true, false) => {
+                self.set_workload_active(&job, true).await?;
+                self.change(generation, mark).await
+            }
         }
-        let mut change = json!({ "spec": { "suspend": held } });
-        crate::merge::merge(&mut change, &mark);
-        self.change(generation, change).await
     }
 
     async fn change(&self, generation: u32, change: Value) -> Result<(), ClusterError> {
@@ -79,11 +98,16 @@ impl Fleet {
         let name = job_name(self.ledger.run(), generation);
         // Until its pods are gone it stays to be seen, and makes no others.
         match self.jobs().delete(&name, &DeleteParams::foreground()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
             done => {
-                done.map(drop).map_err(|error| ClusterError::of(&format!("delete KubeJob {name}"), error))
+                let done =
+                    done.map_err(|error| ClusterError::of(&format!("delete KubeJob {name}"), error))?;
+                if let Some(job) = done.left().filter(is_queued) {
+                    self.wait_for_quota_of(&job).await;
+                }
             }
         }
+        Ok(())
     }
 
     /// Has the cluster check the run's KubeJob without making it.
@@ -91,8 +115,8 @@ impl Fleet {
     /// # Errors
     /// What the cluster says against it.
     pub async fn check(&self) -> Result<(), ClusterError> {
-        let job =
-            self.template.job(1, self.spec.slots, &Beginning { round: 1, graded: 0, older_drain: false });
+        let beginning = Beginning { wanted: self.spec.slots, round: 1, graded: 0, older_drain: false };
+        let job = self.template.job(1, self.spec.slots, &beginning);
         let typed = serde_json::from_value(job).map_err(|error| ClusterError::Template(error.to_string()))?;
         let dry = PostParams { dry_run: true, field_manager: Some(MANAGER.to_owned()) };
         match self.jobs().create(&dry, &typed).await {

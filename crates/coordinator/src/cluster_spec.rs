@@ -122,6 +122,9 @@ impl ClusterSpec {
                 "{name}: slots and sandboxes_per_slot must be at least 1"
             )));
         }
+        if spec.min_slots == Some(0) {
+            return Err(crate::ClusterError::Template(format!("{name}: min_slots must be at least 1")));
+        }
         if let Some(folder) = spec.engine_storage.as_ref().filter(|folder| !is_folder(folder)) {
             return Err(crate::ClusterError::Template(format!(
                 "{name}: engine_storage: `{folder}` is no absolute path without `..`, such as /mnt/disks/thresher"

@@ -48,6 +48,10 @@ pub struct FleetJob {
     pub template: String,
     /// Worker slots that were asked for. A queue may have admitted fewer, which is the queue's to change.
     pub slots: u32,
+    /// Worker slots that were wanted when it began, of which it got no more than there were shards.
+    pub wanted: u32,
+    /// Whether a queue admits it.
+    pub queued: bool,
     /// Whether it makes no pods: by us, or by a queue that has not admitted it.
     pub suspended: bool,
     /// Whether an operator's pause holds it.
@@ -140,6 +144,8 @@ pub enum Command {
 /// How things stand when a generation begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beginning {
+    /// Worker slots that are wanted, however few shards there are.
+    pub wanted: u32,
     /// The round.
     pub round: u32,
     /// Rollouts with a result.
@@ -225,12 +231,28 @@ fn go_on(view: &View, newest: Option<&FleetJob>) -> Vec<Command> {
     if let Some(end) = &job.end {
         return vec![after(view, job, end)];
     }
-    if job.template != view.wanted.template {
-        // For as long as the old workers drain, slots are there twice, and claims keep them from working twice. In the other
-        // order, whoever is killed in between would leave a run without workers.
-        return [begin(view, job.generation + 1)].into_iter().chain(delete(job)).collect();
+    if job.template != view.wanted.template || is_to_be_queued_anew(view, job) {
+        return replace(view, job);
     }
     keep(view, job).into_iter().collect()
+}
+
+/// Another generation in the place of one whose workers drain. For as long as they do, slots are there twice, and claims keep
+/// them from working twice.
+fn replace(view: &View, job: &FleetJob) -> Vec<Command> {
+    let next = begin(view, job.generation + 1);
+    if job.queued {
+        // Beside the old one's, a queue might have quota for a part of the new one, and would never admit the rest of it.
+        return delete(job).into_iter().chain([next]).collect();
+    }
+    // In the other order, whoever is killed in between would leave a run without workers.
+    [next].into_iter().chain(delete(job)).collect()
+}
+
+/// Whether a queue has to admit another number of slots. It would restart a KubeJob that is resized, or refuse that.
+fn is_to_be_queued_anew(view: &View, job: &FleetJob) -> bool {
+    // Shards that come and go are not worth a restart.
+    job.queued && job.wanted != view.wanted.slots && slots(view, job) != job.slots
 }
 
 /// What is there is looked after; what comes next is for whoever has the template that is wanted.
@@ -259,17 +281,22 @@ fn keep(view: &View, job: &FleetJob) -> Option<Command> {
     if job.held {
         return Some(Command::Release { generation: job.generation });
     }
-    // Idle slots cost less than ending those at work, so that fewer shards alone end none.
+    let slots = slots(view, job);
+    (slots != job.slots && !job.queued).then_some(Command::Resize { generation: job.generation, slots })
+}
+
+/// How many slots a generation should have. Idle ones cost less than ending those at work, so that fewer shards alone end none.
+fn slots(view: &View, job: &FleetJob) -> u32 {
     let useful = u32::try_from(view.run.shards_left).unwrap_or(u32::MAX).max(job.slots);
-    let slots = view.wanted.slots.min(useful).max(1);
-    (slots != job.slots).then_some(Command::Resize { generation: job.generation, slots })
+    view.wanted.slots.min(useful).max(1)
 }
 
 fn begin(view: &View, generation: u32) -> Command {
     let useful = u32::try_from(view.run.shards_left).unwrap_or(u32::MAX).max(1);
     let slots = view.wanted.slots.min(useful).max(1);
     let older_drain = view.jobs.iter().any(|job| job.pods > 0);
-    let beginning = Beginning { round: view.run.round, graded: view.run.graded, older_drain };
+    let wanted = view.wanted.slots;
+    let beginning = Beginning { wanted, round: view.run.round, graded: view.run.graded, older_drain };
     Command::Begin { generation, slots, beginning }
 }
 
@@ -309,6 +336,8 @@ mod tests {
             generation,
             template: "t".to_owned(),
             slots: 4,
+            wanted: 4,
+            queued: false,
             suspended: false,
             held: false,
             pods: 4,
@@ -323,12 +352,12 @@ mod tests {
     }
 
     fn begin(generation: u32, slots: u32) -> Command {
-        let beginning = Beginning { round: 1, graded: 10, older_drain: false };
+        let beginning = Beginning { wanted: 4, round: 1, graded: 10, older_drain: false };
         Command::Begin { generation, slots, beginning }
     }
 
     fn begin_beside(generation: u32, slots: u32) -> Command {
-        let beginning = Beginning { round: 1, graded: 10, older_drain: true };
+        let beginning = Beginning { wanted: 4, round: 1, graded: 10, older_drain: true };
         Command::Begin { generation, slots, beginning }
     }
 
@@ -428,6 +457,40 @@ mod tests {
         assert_eq!(decide(&view(vec![job(2), draining])), []);
         let refused = FleetJob { end: Some(JobEnd::Refused("exit code 2".to_owned())), pods: 0, ..old };
         assert_eq!(decide(&view(vec![refused])), [begin(2, 4)], "it may have been the template's fault");
+    }
+
+    #[test]
+    fn a_queue_gets_its_quota_back_before_it_is_asked_for_another_number_of_slots() {
+        let cases = [
+            (4, 4, 100, None),
+            (4, 9, 100, Some(9)),
+            (4, 2, 100, Some(2)),
+            (9, 9, 100, None),
+            (4, 9, 2, None),
+        ];
+        for (wanted_before, wanted, shards_left, slots) in cases {
+            for held in [false, true] {
+                let queued =
+                    FleetJob { queued: true, wanted: wanted_before, held, suspended: held, ..job(1) };
+                let mut view = view(vec![queued]);
+                (view.wanted.slots, view.run.shards_left) = (wanted, shards_left);
+                let beginning = Beginning { wanted, round: 1, graded: 10, older_drain: true };
+                let expected = match slots {
+                    Some(slots) => {
+                        let next = Command::Begin { generation: 2, slots, beginning };
+                        vec![Command::Delete { generation: 1 }, next]
+                    }
+                    None if held => vec![Command::Release { generation: 1 }],
+                    None => vec![],
+                };
+                assert_eq!(decide(&view), expected, "{wanted_before} to {wanted}, {shards_left} shards");
+                view.wanted.superseded_by = Some("newer".to_owned());
+                let resizes = |command: &Command| matches!(command, Command::Resize { .. });
+                assert!(!decide(&view).iter().any(resizes), "that is for who has the template");
+            }
+        }
+        let old = FleetJob { template: "old".to_owned(), queued: true, ..job(1) };
+        assert_eq!(decide(&view(vec![old])), [Command::Delete { generation: 1 }, begin_beside(2, 4)]);
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub enum Pausing {
 pub enum FleetEvent {
     /// Something was done.
     Did(Command),
-    /// Pods do not get to run: each with the reason. Empty once they do.
+    /// Pods do not get to run, or a queue does not admit a generation: each with the reason. Empty once they do.
     Waiting(Vec<(String, String)>),
     /// The cluster or the store does not answer; it is tried again.
     Away(String),
@@ -183,13 +183,13 @@ impl Fleet {
     }
 
     async fn tell_waiting(&self, told: &mut Vec<Stuck>, hear: &mut (dyn FnMut(FleetEvent) + Send)) {
-        match self.stuck_pods().await {
+        match self.stuck().await {
             Ok(stuck) if stuck != *told => {
                 hear(FleetEvent::Waiting(stuck.clone()));
                 *told = stuck;
             }
             Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "the pods that wait were not seen"),
+            Err(error) => tracing::debug!(%error, "what waits was not seen"),
         }
     }
 

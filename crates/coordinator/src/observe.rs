@@ -10,14 +10,16 @@ use kube::core::PartialObjectMeta;
 use thresher_ledger::{Control, Ledger, LogSummary, RunState};
 use tokio::sync::Mutex;
 
-use crate::template::{GENERATION, GRADED, PLACE, PROGRESS, PROGRESS_AT, ROUND, SLOTS, TEMPLATE};
+use crate::template::{
+    GENERATION, GRADED, PLACE, PROGRESS, PROGRESS_AT, QUEUE, ROUND, SLOTS, TEMPLATE, WANTED,
+};
 use crate::workers::Workers;
 use crate::{ClusterError, FleetJob, JobEnd, RunView, fleet::Fleet};
 
 /// Pods that wait are named up to this many.
 const MOST_STUCK: u32 = 20;
 
-/// A pod that does not get to run, and why.
+/// A pod that does not get to run, or a generation that its queue does not admit, and why.
 pub(crate) type Stuck = (String, String);
 
 /// Reads what matters of a run. Shards are counted only where it matters how many are left.
@@ -60,9 +62,12 @@ pub(crate) async fn run_view(
 impl Fleet {
     /// The run's generations. A KubeJob of that name that belongs to another run is refused.
     pub(crate) async fn fleet_jobs(&self) -> Result<Vec<FleetJob>, ClusterError> {
+        self.kube_jobs().await?.iter().map(|job| self.fleet_job(job)).collect()
+    }
+
+    async fn kube_jobs(&self) -> Result<Vec<Job>, ClusterError> {
         let found = self.jobs().list(&ListParams::default().labels(&self.template.selector())).await;
-        let found = found.map_err(|error| ClusterError::of("list the run's KubeJobs", error))?;
-        found.items.iter().map(|job| self.fleet_job(job)).collect()
+        Ok(found.map_err(|error| ClusterError::of("list the run's KubeJobs", error))?.items)
     }
 
     fn fleet_job(&self, job: &Job) -> Result<FleetJob, ClusterError> {
@@ -79,13 +84,16 @@ impl Fleet {
         let spec = job.spec.clone().unwrap_or_default();
         let suspended = spec.suspend.unwrap_or(false);
         let pods = status.active.unwrap_or(0) + status.terminating.unwrap_or(0);
+        let slots = annotation(SLOTS).parse().unwrap_or_else(|_| spec.completions.unwrap_or(0).max(0) as u32);
         let shown = annotation(PROGRESS_AT).parse().ok().map(|at| (annotation(PROGRESS).to_owned(), at));
         Ok(FleetJob {
             generation: job.labels().get(GENERATION).and_then(|number| number.parse().ok()).unwrap_or(0),
             template: annotation(TEMPLATE).to_owned(),
-            slots: annotation(SLOTS).parse().unwrap_or_else(|_| spec.completions.unwrap_or(0).max(0) as u32),
+            slots,
+            wanted: annotation(WANTED).parse().unwrap_or(slots),
+            queued: is_queued(job),
             suspended,
-            held: suspended && annotation(HELD) == "true",
+            held: suspended && is_held(job),
             pods: pods.max(0) as u32,
             pending: 0,
             ready: status.ready.unwrap_or(0).max(0) as u32,
@@ -107,8 +115,17 @@ impl Fleet {
         Ok(pods.iter().filter(wanted).count() as u32)
     }
 
+    /// What does not get to run, with the reason.
+    pub(crate) async fn stuck(&self) -> Result<Vec<Stuck>, ClusterError> {
+        let mut stuck = self.stuck_pods().await?;
+        for job in self.kube_jobs().await?.iter().filter(|job| waits_for_queue(job)) {
+            stuck.extend(self.not_admitted(job).await?.map(|why| (job.name_any(), why)));
+        }
+        Ok(stuck)
+    }
+
     /// Worker pods that wait for an image or a node, with the reason.
-    pub(crate) async fn stuck_pods(&self) -> Result<Vec<Stuck>, ClusterError> {
+    async fn stuck_pods(&self) -> Result<Vec<Stuck>, ClusterError> {
         let selector = ListParams::default()
             .labels(&self.template.selector())
             .fields("status.phase=Pending")
@@ -120,6 +137,20 @@ impl Fleet {
 
 /// Annotation of a generation that an operator's pause holds, which a queue's suspension is told apart by.
 pub(crate) const HELD: &str = "thresher.dev/held";
+
+/// Whether a queue admits a KubeJob: one that was asked for, or the namespace's own.
+pub(crate) fn is_queued(job: &Job) -> bool {
+    job.labels().contains_key(QUEUE)
+}
+
+fn is_held(job: &Job) -> bool {
+    job.annotations().get(HELD).is_some_and(|word| word == "true")
+}
+
+fn waits_for_queue(job: &Job) -> bool {
+    let suspended = job.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true));
+    is_queued(job) && suspended && !is_held(job) && job.metadata.deletion_timestamp.is_none()
+}
 
 fn end(status: &JobStatus) -> Option<JobEnd> {
     let conditions = status.conditions.as_deref().unwrap_or_default();

@@ -27,6 +27,12 @@ pub(crate) const GRADED: &str = "thresher.dev/graded-before";
 const OLDER: &str = "thresher.dev/older-generations";
 /// Annotation with the slots that were asked for: a queue may admit fewer.
 pub(crate) const SLOTS: &str = "thresher.dev/slots";
+/// Annotation with the slots that were wanted, whether or not there were as many shards.
+pub(crate) const WANTED: &str = "thresher.dev/wanted-slots";
+/// Label with the queue that admits a KubeJob.
+pub(crate) const QUEUE: &str = "kueue.x-k8s.io/queue-name";
+/// Annotation with the slots that a queue has to admit at least.
+const LEAST: &str = "kueue.x-k8s.io/job-min-parallelism";
 /// Annotations with how far the run is, and since when that is known, in seconds since the epoch.
 pub(crate) const PROGRESS: &str = "thresher.dev/progress";
 pub(crate) const PROGRESS_AT: &str = "thresher.dev/progress-at";
@@ -41,6 +47,8 @@ pub struct Template {
     run: String,
     hash: String,
     max_failed_indexes: Option<u32>,
+    /// Slots that a queue has to admit at least.
+    least: Option<u32>,
 }
 
 impl Template {
@@ -59,7 +67,8 @@ impl Template {
         check(&job)?;
         let hash = Sha256Hex::of(job.to_string().as_bytes()).as_str()[..16].to_owned();
         merge(&mut job, &json!({ "metadata": { "annotations": { TEMPLATE: hash } } }));
-        Ok(Self { job, run: name_of(run), hash, max_failed_indexes: spec.max_failed_indexes })
+        let least = spec.min_slots.filter(|_| spec.queue.is_some());
+        Ok(Self { job, run: name_of(run), hash, max_failed_indexes: spec.max_failed_indexes, least })
     }
 
     /// Its hash: another one is another generation.
@@ -79,7 +88,7 @@ impl Template {
 
     /// The KubeJob of a generation.
     pub(crate) fn job(&self, generation: u32, slots: u32, beginning: &Beginning) -> Value {
-        let Beginning { round, graded, older_drain } = beginning;
+        let Beginning { wanted, round, graded, older_drain } = beginning;
         let older = if *older_drain { "drain" } else { "gone" };
         let mut job = self.job.clone();
         let label = json!({ GENERATION: generation.to_string() });
@@ -87,7 +96,9 @@ impl Template {
             "metadata": {
                 "name": format!("{}-{generation}", self.run),
                 "labels": label,
-                "annotations": { ROUND: round.to_string(), GRADED: graded.to_string() },
+                "annotations": {
+                    WANTED: wanted.to_string(), ROUND: round.to_string(), GRADED: graded.to_string(),
+                },
             },
             "spec": { "template": { "metadata": { "labels": label, "annotations": { OLDER: older } } } },
         });
@@ -98,9 +109,15 @@ impl Template {
 
     /// What another number of slots changes in a KubeJob, of whichever template.
     pub(crate) fn resized(&self, slots: u32) -> Value {
-        let failed = self.max_failed_indexes.unwrap_or_else(|| slots.div_ceil(20)).min(slots);
+        // Kueue refuses to admit all of the slots at least, which is what it does anyway.
+        let least = self.least.filter(|least| *least < slots);
+        let failed = self.max_failed_indexes.unwrap_or_else(|| slots.div_ceil(20));
+        // The API server refuses more than there are indexes, also when a queue lowers these.
+        let failed = failed.min(least.unwrap_or(slots));
         json!({
-            "metadata": { "annotations": { SLOTS: slots.to_string() } },
+            "metadata": {
+                "annotations": { SLOTS: slots.to_string(), LEAST: least.map(|least| least.to_string()) },
+            },
             "spec": { "completions": slots, "parallelism": slots, "maxFailedIndexes": failed },
         })
     }
@@ -171,7 +188,7 @@ fn filled(run: &RunId, place: &str, spec: &ClusterSpec) -> Value {
     annotations.insert(PLACE.to_owned(), json!(place));
     let pod_labels = labels.clone();
     if let Some(queue) = &spec.queue {
-        labels.insert("kueue.x-k8s.io/queue-name".to_owned(), json!(queue));
+        labels.insert(QUEUE.to_owned(), json!(queue));
         // A queue may admit fewer slots than asked for: then there are as many indexes.
         annotations.insert("kueue.x-k8s.io/job-completions-equal-parallelism".to_owned(), json!("true"));
     }
@@ -179,7 +196,7 @@ fn filled(run: &RunId, place: &str, spec: &ClusterSpec) -> Value {
         labels.insert("kueue.x-k8s.io/priority-class".to_owned(), json!(priority));
     }
     if let (Some(_), Some(least)) = (&spec.queue, spec.min_slots) {
-        annotations.insert("kueue.x-k8s.io/job-min-parallelism".to_owned(), json!(least.to_string()));
+        annotations.insert(LEAST.to_owned(), json!(least.to_string()));
     }
     let secrets = [Some(&spec.store_secret), spec.model_secret.as_ref()].into_iter().flatten();
     let env_from: Vec<Value> = secrets.map(|name| json!({ "secretRef": { "name": name } })).collect();
@@ -257,7 +274,7 @@ mod tests {
 
     fn job(more: &str) -> Value {
         let template = Template::new(&RunId::new("nightly"), "s3://b/runs/nightly", &spec(more)).unwrap();
-        template.job(2, 40, &Beginning { round: 1, graded: 7, older_drain: true })
+        template.job(2, 40, &Beginning { wanted: 40, round: 1, graded: 7, older_drain: true })
     }
 
     fn container<'j>(job: &'j Value, list: &str, name: &str) -> &'j Value {
@@ -399,6 +416,18 @@ mod tests {
         assert_eq!(annotations["kueue.x-k8s.io/job-min-parallelism"], "5");
         assert_eq!(annotations["kueue.x-k8s.io/job-completions-equal-parallelism"], "true");
         assert!(job["spec"]["suspend"].is_null(), "the queue alone suspends");
+    }
+
+    #[test]
+    fn a_queue_may_admit_fewer_slots_than_there_are_but_not_fewer_than_may_fail() {
+        let job = |more: &str| job(&format!("queue: team\nmax_failed_indexes: 9\n{more}"));
+        for (more, least, failed) in
+            [("", Value::Null, 9), ("min_slots: 5\n", json!("5"), 5), ("min_slots: 40\n", Value::Null, 9)]
+        {
+            let job = job(more);
+            assert_eq!(job["metadata"]["annotations"][LEAST], least, "{more}");
+            assert_eq!(job["spec"]["maxFailedIndexes"], failed, "{more}");
+        }
     }
 
     #[test]
