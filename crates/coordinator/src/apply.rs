@@ -110,11 +110,15 @@ impl Fleet {
         Ok(())
     }
 
-    /// Has the cluster check the run's KubeJob without making it.
+    /// Has the cluster check the run's KubeJob without making it. Where it has a queue, Kueue must be there: without it the KubeJob
+    /// would begin at once.
     ///
     /// # Errors
     /// What the cluster says against it.
     pub async fn check(&self) -> Result<(), ClusterError> {
+        if self.spec.queue.is_some() {
+            self.workloads().await?;
+        }
         let beginning = Beginning { wanted: self.spec.slots, round: 1, graded: 0, older_drain: false };
         let job = self.template.job(1, self.spec.slots, &beginning);
         let typed = serde_json::from_value(job).map_err(|error| ClusterError::Template(error.to_string()))?;

@@ -60,7 +60,7 @@ impl Fleet {
     }
 
     /// Kueue's workloads in the version that this cluster serves.
-    async fn workloads(&self) -> Result<Api<DynamicObject>, ClusterError> {
+    pub(crate) async fn workloads(&self) -> Result<Api<DynamicObject>, ClusterError> {
         for version in VERSIONS {
             let kind = GroupVersionKind::gvk(GROUP, version, "Workload");
             match discovery::pinned_kind(&self.client, &kind).await {

@@ -66,7 +66,7 @@ async fn every_manifest_is_taken() {
 async fn every_placement_is_taken() {
     let Some((_, _client)) = rig().await else { return };
     for placement in ["sidecar", "pods", "embedded"] {
-        let text = format!("image: thresher:1\nplacement: {placement}\nqueue: q\nmin_slots: 1\nslots: 2\n");
+        let text = format!("image: thresher:1\nplacement: {placement}\nslots: 2\n");
         let spec = ClusterSpec::parse("cluster.yaml", &text).unwrap();
         let ledger = ledger(placement).await;
         fleet(&ledger, spec).await.check().await.unwrap_or_else(|error| panic!("{placement}: {error}"));
@@ -302,11 +302,16 @@ async fn a_queues_generation_is_held_by_its_workload_in_the_version_that_is_serv
     for version in ["v1beta1", "v1beta2"] {
         // Another version of the same objects cannot replace the one that is stored.
         remove(&definitions, definition).await;
-        apply_cluster_wide(&client, &workloads(version)).await;
         let ledger = ledger(&format!("queue-{version}")).await;
         let mut spec = cluster_spec(&rig.image, 1, LONG, 4);
         spec.queue = Some("q".to_owned());
         let fleet = fleet(&ledger, spec).await;
+        // Without Kueue the KubeJob would begin at once, which is not what was asked for.
+        let is_refused = async || {
+            fleet.check().await.is_err_and(|error| error.to_string().contains("is Kueue installed?"))
+        };
+        until(is_refused).await;
+        apply_cluster_wide(&client, &workloads(version)).await;
         let seen = Seen::of(&client, &ledger);
         turn(&fleet, &ledger).await;
         let job = seen.job(1).await.unwrap();

@@ -76,14 +76,15 @@ fn every_placement_gives_the_rewards_of_a_run_on_one_machine() {
     assert_eq!(rig.model.refusals(), Vec::<String>::new());
 }
 
-/// Worker pods are deleted, evicted and killed, and the coordinator is killed: the failure policy counts the kill alone.
+/// Worker pods are deleted, evicted and killed, and the coordinator is killed: the failure policy counts the kill alone. The
+/// tasks' agents have the network.
 #[test]
 fn workers_and_their_coordinator_may_go() {
     let _turn = turn();
     let Some(rig) = Rig::start() else { return };
     let wanted = wanted(&rig);
     rig.model.pace(SLOW);
-    let mut run = Submitted::start(&rig, "sidecar", &Tasks::Sound);
+    let mut run = Submitted::start(&rig, "sidecar", &Tasks::WithNetwork);
     run.wait_until_busy();
 
     let deleted = run.worker(0);

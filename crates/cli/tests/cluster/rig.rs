@@ -20,6 +20,8 @@ pub(crate) type Rewards = BTreeMap<(String, u32), Option<f64>>;
 pub(crate) enum Tasks {
     /// All of the demo's in R2E-Gym's form.
     Sound,
+    /// The same, whose agents ask for the network.
+    WithNetwork,
     /// And one whose image is nowhere.
     WithOneThatHasNoImage,
 }
@@ -133,6 +135,7 @@ impl Rig {
         }
         let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
         self.write(&format!("{name}.jsonl"), lines);
+        let network = if matches!(tasks, Tasks::WithNetwork) { "full" } else { "none" };
         let image = self.rows[0]["docker_image"].as_str().unwrap();
         let job = json!({
             "name": name,
@@ -140,6 +143,7 @@ impl Rig {
             "agent": { "name": "r2egym", "max_steps": 40, "max_steps_hard": 50 },
             "model": { "name": "scripted", "base_url": self.model.base_url(), "api_key_env": KEY_VARIABLE },
             "sandbox": {
+                "network": network,
                 "registry_map": { image.split('/').next().unwrap(): self.registry },
                 "insecure_registries": [self.registry],
                 "limits": { "memory_mb": 1024, "pids": 512 },
@@ -163,6 +167,7 @@ impl Rig {
         let config = json!({
             "image": self.images.thresher,
             "engine_image": self.images.engine,
+            "engine_network": true,
             "placement": placement,
             "slots": 3,
             "sandboxes_per_slot": 2,
