@@ -476,6 +476,9 @@ pub struct PodsSpec {
     /// sandbox's own container is named `environment`.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub overrides: serde_json::Value,
+    /// Labels of every sandbox's pod, besides ours. `kueue.x-k8s.io/queue-name` puts sandboxes into a queue of their own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// Whether the cluster enforces network policies on pods that are labelled `thresher.dev/network: none`.
     pub network_enforced: bool,
     /// Seconds after which the cluster ends a sandbox, whatever it does.
@@ -494,6 +497,7 @@ impl Default for PodsSpec {
             namespace: "thresher-sandboxes".into(),
             image: None,
             overrides: serde_json::Value::Null,
+            labels: BTreeMap::new(),
             network_enforced: false,
             deadline_s: 86_400,
             schedule_limit_s: 600,

@@ -76,6 +76,8 @@ pub struct PodsOptions {
     pub registry_map: BTreeMap<String, String>,
     /// What is merged into every pod's spec: objects key by key, lists of named things by name.
     pub overrides: serde_json::Value,
+    /// Labels of every pod, besides ours.
+    pub labels: BTreeMap<String, String>,
     /// Whether the cluster is known to enforce network policies on pods labelled `thresher.dev/network: none`.
     pub network_enforced: bool,
     /// Run and process that the pods belong to.
@@ -113,6 +115,7 @@ impl PodsOptions {
             pull: PullPolicy::Missing,
             registry_map: BTreeMap::new(),
             overrides: serde_json::Value::Null,
+            labels: BTreeMap::new(),
             network_enforced: false,
             start: StartOptions::default(),
             slot: "0".into(),
@@ -163,6 +166,7 @@ impl Pods {
             pull,
             registry_map,
             overrides,
+            labels,
             network_enforced,
             start: StartOptions { run, incarnation },
             slot,
@@ -189,7 +193,7 @@ impl Pods {
             links: TaskTracker::new(),
             owner,
             images: Images::new(pull, registry_map),
-            common: Common { ownership, guest_image, guest_command, overrides, orphan_s, deadline_s },
+            common: Common { ownership, guest_image, guest_command, overrides, labels, orphan_s, deadline_s },
             creations: Bucket::new(creations.0, creations.1),
             execs: Arc::new(Semaphore::new(concurrent_execs.max(1))),
             patience: patience(away_limit),

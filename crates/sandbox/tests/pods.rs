@@ -146,19 +146,25 @@ async fn images_that_do_not_come_are_told_apart_within_seconds() {
 #[tokio::test]
 async fn a_sandbox_that_no_node_takes_is_given_up_at_its_limit() {
     let Some(rig) = Rig::new().await else { return };
-    let options = PodsOptions { schedule_limit: Duration::from_secs(1), ..rig.options() };
-    let backend = Pods::connect(options).await.unwrap();
+    let impatient = PodsOptions { schedule_limit: Duration::from_secs(1), ..rig.options() };
+    let backend = Pods::connect(impatient.clone()).await.unwrap();
     let prepared = backend.prepare(&rig.small).await.unwrap();
     let limits = LimitsSpec { memory_mb: 100 << 20, ..LimitsSpec::default() };
     let error = backend.start(&SandboxSpec { limits, ..spec(&prepared) }).await.unwrap_err();
     assert!(matches!(&error, SandboxError::NoRoom(why) if why.contains("memory")), "{error}");
     let fault = error.fault(Phase::Start).unwrap();
     assert_eq!((fault.blame, fault.retry), (Blame::Node, Retry::Later));
+    let gated = json!({"schedulingGates": [{"name": "thresher.dev/test"}]});
+    let queued = Pods::connect(PodsOptions { overrides: gated, ..impatient }).await.unwrap();
+    let error = queued.start(&spec(&prepared)).await.unwrap_err();
+    assert!(matches!(&error, SandboxError::NoRoom(_)), "a queue that does not admit it is no room: {error}");
     let overrides = json!({"nodeSelektor": {}, "priorityClassName": "none-such"});
     let refused = Pods::connect(PodsOptions { overrides, ..rig.options() }).await.unwrap();
     let error = refused.start(&spec(&prepared)).await.unwrap_err();
     assert!(matches!(&error, SandboxError::Unsupported(why) if why.contains("none-such")), "{error}");
-    backend.settle().await;
+    for backend in [backend, queued] {
+        backend.settle().await;
+    }
 }
 
 #[tokio::test]

@@ -63,6 +63,7 @@ pub(super) struct Common {
     pub(super) guest_image: String,
     pub(super) guest_command: Vec<String>,
     pub(super) overrides: Value,
+    pub(super) labels: BTreeMap<String, String>,
     pub(super) orphan_s: u64,
     pub(super) deadline_s: u64,
 }
@@ -121,7 +122,8 @@ impl Ownership {
 /// # Errors
 /// [`SandboxError::Unsupported`] where the user's changes do not fit.
 pub(super) fn build(spec: &SandboxSpec, common: &Common, own: &Own) -> Result<Pod, SandboxError> {
-    let mut labels = common.ownership.labels();
+    let mut labels = common.labels.clone();
+    labels.extend(common.ownership.labels());
     labels.insert("thresher.dev/network".into(), network(spec.network).into());
     let mut wanted = pod_spec(spec, common, own);
     if !common.overrides.is_null() {
@@ -396,6 +398,10 @@ mod tests {
             guest_image: "thresher:1".into(),
             guest_command: vec!["thresher".into(), "install-guest".into()],
             overrides,
+            labels: BTreeMap::from([
+                ("kueue.x-k8s.io/queue-name".into(), "sandboxes".into()),
+                ("thresher.dev/run".into(), "another".into()),
+            ]),
             orphan_s: 300,
             deadline_s: 86_400,
         };
@@ -498,6 +504,9 @@ mod tests {
         assert_eq!(container["resources"]["limits"]["memory"], "8192Mi");
         assert_eq!(container["command"][0], GUEST);
         assert_eq!(spec["volumes"].as_array().unwrap().len(), 3);
+        let labels = &pod["metadata"]["labels"];
+        assert_eq!(labels["kueue.x-k8s.io/queue-name"], "sandboxes");
+        assert_ne!(labels["thresher.dev/run"], "another", "by ours, sandboxes are found again");
     }
 
     #[test]
