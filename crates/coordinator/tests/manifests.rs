@@ -188,13 +188,19 @@ struct Engine(Child);
 
 impl Engine {
     /// Starts what the container does, with `storage` in place of the engine's own folder.
-    fn start(storage: &Path, programs: &Path) -> (Self, String) {
+    fn start(storage: &Path, programs: &Path, args: &[&str]) -> (Self, String) {
         let fragment = documents(&manifests().join("placements/sidecar.yaml")).remove(0);
-        let command = &fragment["spec"]["template"]["spec"]["initContainers"][0]["command"];
-        let script = command[2].as_str().unwrap().replace("/var/lib/docker", &storage.display().to_string());
+        let container = &fragment["spec"]["template"]["spec"]["initContainers"][0];
+        let script = container["command"][2].as_str().unwrap();
+        let script = script.replace("/var/lib/docker", &storage.display().to_string());
+        let variables = container["env"].as_array().unwrap();
+        let variables =
+            variables.iter().map(|one| (one["name"].as_str().unwrap(), one["value"].as_str().unwrap()));
         let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
         let mut child = Command::new("sh")
-            .args(["-euc", &script, "engine", "--host=unix:///x"])
+            .args(["-euc", &script, "engine"])
+            .args(args)
+            .envs(variables)
             .env("PATH", path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -211,25 +217,47 @@ impl Engine {
     }
 }
 
+/// Writes a program of a test's own.
+fn program(folder: &Path, name: &str, text: &str) {
+    std::fs::create_dir_all(folder).unwrap();
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn an_engine_with_a_bridge_closes_what_is_denied_before_it_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let (programs, rules) = (folder.path().join("bin"), folder.path().join("rules"));
+    program(&programs, "iptables", &format!("#!/bin/sh\necho \"$@\" >>{}\n", rules.display()));
+    program(&programs, "dockerd", &format!("#!/bin/sh\nwc -l <{}\nread wait\n", rules.display()));
+    let (engine, said) = Engine::start(&folder.path().join("storage"), &programs, &["--icc=false"]);
+    let rules = std::fs::read_to_string(rules).unwrap();
+    let denied = rules.lines().filter_map(|rule| {
+        rule.strip_prefix("-t mangle -A FORWARD -i docker0 -d ")?.strip_suffix(" -j DROP")
+    });
+    let denied: Vec<&str> = denied.collect();
+    assert!(denied.contains(&"169.254.0.0/16") && denied.contains(&"10.0.0.0/8"), "{rules}");
+    assert!(rules.starts_with("-t mangle -A INPUT -i docker0 -j DROP\n"), "{rules}");
+    assert_eq!(said, rules.lines().count().to_string(), "all of them, before the engine began");
+    engine.end();
+}
+
 #[test]
 fn engines_that_share_a_folder_of_the_node_work_in_stores_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
     let (storage, programs) = (folder.path().join("storage"), folder.path().join("bin"));
-    std::fs::create_dir_all(&programs).unwrap();
-    let program = |name: &str, text: &str| {
-        let path = programs.join(name);
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    };
+    let program = |name: &str, text: &str| program(&programs, name, text);
     program("dockerd", "#!/bin/sh\necho \"$@\"\nread wait\n");
-    let said = |store: u32| format!("--data-root={}/{store} --host=unix:///x", storage.display());
-    let (first, first_said) = Engine::start(&storage, &programs);
-    let (second, second_said) = Engine::start(&storage, &programs);
+    let said = |store: u32| format!("--data-root={}/{store} --bridge=none", storage.display());
+    let start = || Engine::start(&storage, &programs, &["--bridge=none"]);
+    let (first, first_said) = start();
+    let (second, second_said) = start();
     assert_eq!((first_said, second_said), (said(0), said(1)));
     first.end();
     // The entry point of docker:dind is there in images of that kind.
     program("dockerd-entrypoint.sh", "#!/bin/sh\nset -eu\n[ \"$1\" = dockerd ]\nexec \"$@\"\n");
-    let (third, third_said) = Engine::start(&storage, &programs);
+    let (third, third_said) = start();
     assert_eq!(third_said, said(0), "the store of the one that ended, with its images");
     second.end();
     third.end();

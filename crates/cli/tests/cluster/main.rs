@@ -159,8 +159,11 @@ fn sandboxes_outlive_the_api_server() {
     run.wait_until_busy();
     rig.leave_a_slot(&run.name);
 
+    // What has begun ends sooner.
+    rig.model.pace(FAST);
     run.command("pause", &[]);
     assert_eq!(run.running(), 0, "the command waited for the last pod");
+    rig.model.pace(SLOW);
     run.command("resume", &[]);
     run.wait_until_busy();
     let before = run.workers();
