@@ -11,13 +11,13 @@ use kube::api::{ApiResource, DynamicObject, EvictParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
-use thresher_coordinator::{Campaign, ClusterSpec, Ending, FleetEvent, Pausing};
+use thresher_coordinator::{Campaign, ClusterSpec, Ending, Pausing};
 use thresher_core::exit_code;
 use thresher_ledger::{Heartbeat, Incarnation, PROTOCOL, RunState};
 
 use rig::{
     Dry, LONG, NAMESPACE, Seen, apply, apply_cluster_wide, cluster_spec, documents, ending, fleet, ledger,
-    manifests, pause, rig, turn, until,
+    manifests, pause, rig, told_to_wait, turn, until,
 };
 
 #[tokio::test]
@@ -350,26 +350,9 @@ async fn a_pod_without_its_image_is_named_with_the_reason() {
     let mut spec = cluster_spec("docker.io/thresher-test/there-is-none:1", 1, LONG, 4);
     spec.worker_template["spec"]["containers"][0]["imagePullPolicy"] = json!("Never");
     let fleet = fleet(&ledger, spec).await;
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let mut hear = move |event| {
-        if let FleetEvent::Waiting(pods) = event {
-            tell.send(pods).unwrap();
-        }
-    };
-    let waiting = async {
-        loop {
-            let pods = told.recv().await.unwrap();
-            if let Some((pod, reason)) = pods.first() {
-                return (pod.clone(), reason.clone());
-            }
-        }
-    };
-    let (pod, reason) = tokio::select! {
-        ended = fleet.follow(&mut hear) => panic!("{ended:?}"),
-        waiting = waiting => waiting,
-    };
+    let (pod, reason) = told_to_wait(&fleet, "ErrImageNeverPull").await;
     assert!(pod.starts_with(&format!("{}-1-0-", ledger.run())), "{pod}");
-    assert!(reason.contains("ErrImageNeverPull") && reason.contains("there-is-none"), "{reason}");
+    assert!(reason.contains("there-is-none"), "{reason}");
     // It would wait for ever, also for a run that nobody wants any more.
     ledger.change_control(|control| control.state = RunState::Cancelled { now: false }).await.unwrap();
     assert_eq!(fleet.follow(&mut |_| {}).await.unwrap(), Ending::Cancelled);

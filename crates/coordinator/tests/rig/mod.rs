@@ -11,7 +11,7 @@ use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, Vali
 use kube::core::GroupVersionKind;
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use thresher_coordinator::{ClusterSpec, Fleet};
+use thresher_coordinator::{ClusterSpec, Fleet, FleetEvent};
 use thresher_core::id::{InstanceId, RolloutId, RunId, Sha256Hex};
 use thresher_core::plan::{Plan, Sizing, TaskHandle};
 use thresher_core::task::Family;
@@ -250,4 +250,26 @@ pub(crate) async fn apply_cluster_wide(client: &Client, object: &Value) {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let name = object["metadata"]["name"].as_str().unwrap();
     api.patch(name, &PatchParams::apply("thresher-test").force(), &Patch::Apply(object)).await.unwrap();
+}
+
+/// What is said to wait, with a reason that has `why` in it. Before, other reasons may have been told.
+pub(crate) async fn told_to_wait(fleet: &Fleet, why: &str) -> (String, String) {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let mut hear = move |event| {
+        if let FleetEvent::Waiting(pods) = event {
+            tell.send(pods).unwrap();
+        }
+    };
+    let waiting = async {
+        loop {
+            let found = told.recv().await.unwrap().into_iter().find(|(_, reason)| reason.contains(why));
+            if let Some(found) = found {
+                return found;
+            }
+        }
+    };
+    tokio::select! {
+        ended = fleet.follow(&mut hear) => panic!("{ended:?}"),
+        waiting = waiting => waiting,
+    }
 }
